@@ -1,0 +1,30 @@
+"""Alembic's entry: compares with and migrates to shared.schema, over psycopg, in one transaction."""
+
+from __future__ import annotations
+
+import psycopg
+from alembic import context
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from shared.schema import metadata
+from shared.settings import load_settings
+
+dsn = context.config.attributes.get("dsn") or load_settings().postgres_dsn
+if not dsn:
+    raise SystemExit("POSTGRES_DSN is required: the database to migrate")
+
+# A DSN may be a URL or key=value pairs; psycopg takes both, so SQLAlchemy need not parse it. The lock timeout keeps
+# a migration that can't get its lock from queueing all traffic behind it.
+engine = create_engine(
+    "postgresql+psycopg://",
+    creator=lambda: psycopg.connect(dsn, application_name="leaderboard-migrate", options="-c lock_timeout=5s"),
+    poolclass=NullPool,
+)
+
+with engine.connect() as connection:
+    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+    with context.begin_transaction():
+        # Two migrations at once take turns.
+        connection.exec_driver_sql("select pg_advisory_xact_lock(hashtext('leaderboard-migrate'))")
+        context.run_migrations()

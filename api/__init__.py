@@ -1,0 +1,1 @@
+"""The HTTP API: takes scores in, answers who stands where."""

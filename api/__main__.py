@@ -1,0 +1,53 @@
+"""`python -m api`: serves until SIGTERM or SIGINT. Needs POSTGRES_DSN and REDIS_URL; README lists all settings.
+
+Exit codes: 0 stopped, 1 could not start, 2 settings are wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import psycopg
+import uvicorn
+
+from api.app import api_connection
+from shared.logs import configure_logs
+from shared.postgres import wait_for_schema
+from shared.revision import StaleSchemaError
+from shared.settings import SettingsError, load_service_settings
+
+
+def main() -> int:
+    try:
+        settings = load_service_settings()
+    except SettingsError as error:
+        print(f"api: {error}", file=sys.stderr)  # noqa: T201 - logs are not configured yet
+        return 2
+    configure_logs(settings, "api")
+    try:
+        asyncio.run(wait_for_schema(api_connection(settings), settings.startup_timeout_seconds))
+    except (StaleSchemaError, psycopg.Error) as error:
+        print(f"api: can't start: {str(error).strip()}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    uvicorn.run(
+        "api.app:create_served_app",
+        factory=True,
+        host=settings.api_host,
+        port=settings.api_port,
+        workers=settings.api_workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The composition root of an API process: settings in, an ASGI application out, everything closed at its end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from api.boards import Boards
+from api.errors import HANDLERS
+from api.health_api import HealthApi
+from api.intake import Intake
+from api.request_log import RequestLog
+from api.resets import Resets
+from api.seasons_api import SeasonsApi
+from shared.lifetime import die_with_parent
+from shared.logs import configure_logs
+from shared.postgres import connection_settings, create_pool
+from shared.projection import Projection
+from shared.redis_client import create_client
+from shared.settings import ServiceSettings, load_service_settings
+
+log = structlog.get_logger()
+
+
+def api_connection(settings: ServiceSettings) -> str:
+    """How this process connects: no statement outlives the request that it serves."""
+    return connection_settings(
+        settings.postgres_dsn,
+        "api",
+        statement_ms=settings.request_timeout_ms,
+        lock_ms=settings.request_timeout_ms,
+        idle_in_transaction_ms=15_000,
+    )
+
+
+def create_app(settings: ServiceSettings) -> Starlette:
+    """The application; it connects when its lifespan starts."""
+    pool = create_pool(api_connection(settings), max_size=settings.db_pool_max)
+    client = create_client(settings.redis_url, "api", timeout_seconds=settings.request_timeout_ms / 1000, retries=1)
+    intake = Intake(pool, settings)
+    boards = Boards(client, settings)
+    resets = Resets(pool, Projection(client), settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await pool.open()
+        log.info("api started", address=f"{settings.api_host}:{settings.api_port}")
+        try:
+            yield
+            await intake.drain()
+        finally:
+            await client.aclose()
+            await pool.close()
+
+    app = Starlette(
+        routes=[*SeasonsApi(intake, boards, resets).routes(), *HealthApi(pool, client).routes()],
+        middleware=[Middleware(RequestLog)],
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def create_served_app() -> Starlette:
+    """What uvicorn calls in each of its processes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        die_with_parent(signal.SIGTERM, parent.pid)
+    settings = load_service_settings()
+    configure_logs(settings, "api")
+    return create_app(settings)

@@ -1,0 +1,29 @@
+"""Liveness and readiness of an API process."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from api.endpoint import Answer, Call, Endpoint, json_answer
+from shared.postgres import Pool
+from shared.probes import probe
+from shared.redis_client import Client
+
+
+class HealthApi:
+    def __init__(self, pool: Pool, client: Client) -> None:
+        self._pool = pool
+        self._client = client
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/healthz", Endpoint(self.healthz), methods=["GET"]),
+            Route("/readyz", Endpoint(self.readyz), methods=["GET"]),
+        ]
+
+    async def healthz(self, _call: Call) -> Answer:
+        return Answer(200, b'{"status":"ok"}')
+
+    async def readyz(self, _call: Call) -> Answer:
+        readiness = await probe(self._pool, self._client)
+        return json_answer(readiness, 200 if readiness.status == "ready" else 503)

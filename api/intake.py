@@ -1,0 +1,72 @@
+"""Taking scores in: group commit into the ledger. Returns only once the commit is durable.
+
+A score that got no answer of success may or may not have been stored; nothing here retries a commit whose outcome is
+unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import psycopg
+import structlog
+
+from shared import ledger
+from shared.batcher import Batcher
+from shared.errors import InvalidRequestError, PostgresUnavailableError
+from shared.postgres import REFUSED, Connection, Pool
+from shared.scores import Score
+from shared.settings import ServiceSettings
+
+_GRACE_SECONDS: Final = 1.0
+"""A server that does not even cancel the statement at its own timeout is given up after this much longer."""
+
+log = structlog.get_logger()
+
+
+class Intake:
+    """Scores of one API process on their way into the ledger."""
+
+    def __init__(self, pool: Pool, settings: ServiceSettings) -> None:
+        self._pool = pool
+        deadline_seconds = settings.request_timeout_ms / 1000
+        self._give_up_seconds = deadline_seconds + _GRACE_SECONDS
+        self._batcher: Batcher[Score, None] = Batcher(
+            self._commit,
+            max_batch=settings.intake_batch_max,
+            concurrency=settings.intake_concurrency,
+            max_waiting=settings.intake_queue_max,
+            deadline_seconds=deadline_seconds,
+        )
+
+    async def submit(self, score: Score) -> None:
+        """Store the score. Raises UnavailableError (503) when it can't be, InvalidRequestError when it won't be."""
+        await self._batcher.submit(score)
+
+    async def drain(self) -> None:
+        await self._batcher.drain()
+
+    async def _commit(self, scores: list[Score]) -> list[Exception | None]:
+        try:
+            async with asyncio.timeout(self._give_up_seconds), self._pool.connection() as conn:
+                return await _store(conn, scores)
+        except (psycopg.Error, OSError, TimeoutError) as error:
+            log.warning("commit failed", scores=len(scores), error=str(error).strip() or type(error).__name__)
+            raise PostgresUnavailableError("the ledger does not answer; try again shortly") from error
+
+
+async def _store(conn: Connection, scores: list[Score]) -> list[Exception | None]:
+    """Insert the scores; one that the database refuses does not fail its neighbours."""
+    try:
+        try:
+            await ledger.append(conn, scores)
+        except ledger.UnknownSeasonError:
+            await ledger.create_seasons(conn, [score.season_id for score in scores])
+            await ledger.append(conn, scores)
+    except REFUSED as error:
+        if len(scores) > 1:
+            return [(await _store(conn, [score]))[0] for score in scores]
+        log.error("score refused by the database", score=scores[0]._asdict(), error=str(error).strip())
+        return [InvalidRequestError("the ledger does not take this score", code="score_refused")]
+    return [None] * len(scores)

@@ -1,0 +1,56 @@
+"""Season resets: one short transaction in PostgreSQL, then Redis is made to follow before the client hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import structlog
+from redis.exceptions import RedisError
+
+from shared import ledger, seasons
+from shared.errors import DeadlineError, PostgresUnavailableError, RedisUnavailableError
+from shared.postgres import Pool
+from shared.projection import Projection
+from shared.reconciliation import LateError, SeasonsUnreachableError, reconcile
+from shared.scores import SeasonId
+from shared.settings import ServiceSettings
+
+log = structlog.get_logger()
+
+
+class Resets:
+    def __init__(self, pool: Pool, projection: Projection, settings: ServiceSettings) -> None:
+        self._pool = pool
+        self._projection = projection
+        self._deadline_seconds = settings.request_timeout_ms / 1000
+
+    async def reset(self, season_id: SeasonId) -> None:
+        """Empty the season: scores accepted before never count again. Raises UnavailableError (503).
+
+        After a 503 the reset may have happened; the board then empties within about a second of Redis's return,
+        and asking again is right.
+        """
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                await self._begin_next_epoch(season_id)
+                await reconcile(self._pool, self._projection, season_id)
+        except TimeoutError as error:
+            raise DeadlineError(
+                f"the reset was not done within {self._deadline_seconds:g} s; ask again shortly"
+            ) from error
+        except (psycopg.Error, OSError) as error:
+            log.warning("reset failed", season_id=season_id, error=str(error).strip())
+            raise PostgresUnavailableError("the ledger does not answer; ask again shortly") from error
+        except (RedisError, LateError, SeasonsUnreachableError) as error:
+            log.warning("board did not follow a reset", season_id=season_id, error=str(error))
+            raise RedisUnavailableError(
+                "the season is reset, but its board can't be emptied at the moment; it will be, or ask again shortly"
+            ) from error
+
+    async def _begin_next_epoch(self, season_id: SeasonId) -> None:
+        async with self._pool.connection() as conn:
+            await ledger.create_seasons(conn, [season_id])
+            async with conn.transaction():
+                await seasons.lock(conn, [season_id])
+                await seasons.begin_next_epoch(conn, season_id)

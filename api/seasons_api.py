@@ -1,0 +1,116 @@
+"""The seasons API of the wire contract: its paths, its bodies in and out. Rules are in shared.scores."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from api.boards import Boards
+from api.endpoint import Answer, Call, Endpoint, json_answer, user_id_in, whole_number_in
+from api.intake import Intake
+from api.resets import Resets
+from shared.scores import Score, parse_delta, parse_user_id
+
+
+class ScoreBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    user_id: str
+    delta: int
+
+
+class Queued(msgspec.Struct, frozen=True, rename="camel"):
+    season_id: str
+    user_id: str
+    queued: bool = True
+
+
+class Player(msgspec.Struct, frozen=True, rename="camel"):
+    user_id: str
+    score: int
+
+
+class RankedPlayer(msgspec.Struct, frozen=True, rename="camel"):
+    rank: int
+    user_id: str
+    score: int
+
+
+class Top(msgspec.Struct, frozen=True, rename="camel"):
+    season_id: str
+    items: list[Player]
+
+
+class Rank(msgspec.Struct, frozen=True, rename="camel"):
+    season_id: str
+    user_id: str
+    rank: int
+    score: int
+
+
+class Around(msgspec.Struct, frozen=True, rename="camel"):
+    season_id: str
+    user_id: str
+    range: int
+    items: list[RankedPlayer]
+
+
+class Deleted(msgspec.Struct, frozen=True, rename="camel"):
+    season_id: str
+    deleted: bool = True
+
+
+class SeasonsApi:
+    def __init__(self, intake: Intake, boards: Boards, resets: Resets) -> None:
+        self._intake = intake
+        self._boards = boards
+        self._resets = resets
+        self._score_decoder = msgspec.json.Decoder(ScoreBody)
+
+    def routes(self) -> list[Route]:
+        # "path": so that an empty id, or one with an encoded slash, is told what is wrong with it.
+        season = "/v1/seasons/{sid:path}"
+        return [
+            Route(f"{season}/scores", Endpoint(self.add_score), methods=["POST"]),
+            Route(f"{season}/leaderboard/top", Endpoint(self.top), methods=["GET"]),
+            Route(f"{season}/leaderboard/rank", Endpoint(self.rank), methods=["GET"]),
+            Route(f"{season}/leaderboard/around", Endpoint(self.around), methods=["GET"]),
+            Route("/v1/seasons/{sid}", Endpoint(self.delete), methods=["DELETE"]),
+            Route(season, Endpoint(self.unknown)),
+        ]
+
+    async def add_score(self, call: Call) -> Answer:
+        season_id = call.season_id
+        body = await call.json(self._score_decoder)
+        score = Score(season_id, parse_user_id(body.user_id), parse_delta(body.delta))
+        await self._intake.submit(score)
+        return json_answer(Queued(season_id, score.user_id), 202)
+
+    async def top(self, call: Call) -> Answer:
+        season_id = call.season_id
+        limit = whole_number_in(call.query(), "limit", default=10, lowest=1, highest=1000)
+        entries = await self._boards.top(season_id, limit)
+        return json_answer(Top(season_id, [Player(*entry) for entry in entries]))
+
+    async def rank(self, call: Call) -> Answer:
+        season_id, user_id = call.season_id, user_id_in(call.query())
+        rank, score = await self._boards.rank(season_id, user_id)
+        return json_answer(Rank(season_id, user_id, rank, score))
+
+    async def around(self, call: Call) -> Answer:
+        season_id, query = call.season_id, call.query()
+        user_id = user_id_in(query)
+        size = whole_number_in(query, "range", default=5, lowest=0, highest=100)
+        first_rank, entries = await self._boards.around(season_id, user_id, size)
+        items = [RankedPlayer(rank, *entry) for rank, entry in enumerate(entries, first_rank)]
+        return json_answer(Around(season_id, user_id, size, items))
+
+    async def delete(self, call: Call) -> Answer:
+        season_id = call.season_id
+        await self._resets.reset(season_id)
+        return json_answer(Deleted(season_id))
+
+    async def unknown(self, call: Call) -> Answer:
+        """Any other path below seasons: 404, but an id that no season can have is named as the mistake."""
+        if call.method == "DELETE":
+            _ = call.season_id
+        raise HTTPException(404)

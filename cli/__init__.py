@@ -1,0 +1,1 @@
+"""Operators' commands and the embedded stack for a bare machine."""

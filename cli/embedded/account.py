@@ -1,0 +1,85 @@
+"""Which user the embedded servers run as, and where it may keep files. PostgreSQL refuses to run as root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_ELSEWHERE: Final = Path("/var/lib/leaderboard")
+"""Where root keeps what the servers' user can't reach under its own folders, whose modes are left alone."""
+
+
+class Account(NamedTuple):
+    """An unprivileged user."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def server_account() -> Account | None:
+    """The user for servers when this process is root: `postgres` where it exists, else `nobody`. None: the own user."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name, entry.pw_uid, entry.pw_gid)
+    raise RuntimeError("running as root needs a user 'postgres' or 'nobody' to run PostgreSQL as; there is neither")
+
+
+def reachable_copy(folder: Path, version: str, account: Account | None) -> Path:
+    """`folder` itself where `account` can read it, else a copy of it that it can, made once per `version`."""
+    if account is None or _reaches(folder, account):
+        return folder
+    copy = _ELSEWHERE / "programs" / version / folder.name
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
+            shutil.copytree(folder, Path(scratch) / folder.name, symlinks=True)
+            try:
+                (Path(scratch) / folder.name).rename(copy)
+            except OSError:
+                # Another process was faster; its copy is as good.
+                if not copy.exists():
+                    raise
+    return copy
+
+
+def server_folder(data_dir: Path, name: str, account: Account | None) -> Path:
+    """The folder `name` of a server under `data_dir`, made where it is missing, owned by `account`, mode 700.
+
+    Where `account` can't pass through to `data_dir`, the entry there is a link to a folder elsewhere.
+    """
+    folder = data_dir / name
+    if not folder.exists():
+        folder.unlink(missing_ok=True)  # a link to what somebody removed
+        if account is None or _reaches(data_dir, account):
+            folder.mkdir(mode=0o700)
+        else:
+            (_ELSEWHERE / "data").mkdir(parents=True, exist_ok=True)
+            folder.symlink_to(tempfile.mkdtemp(prefix=f"{name}-", dir=_ELSEWHERE / "data"))
+        if account is not None:
+            os.chown(folder, account.uid, account.gid)
+    return folder.resolve()
+
+
+def _reaches(path: Path, account: Account) -> bool:
+    """Ask as that user: modes, ACLs and mounts all have their say."""
+    probe = subprocess.run(
+        ["/bin/sh", "-c", 'cd "$1" && ls . >/dev/null', "sh", str(path)],
+        user=account.uid,
+        group=account.gid,
+        extra_groups=[],
+        cwd="/",
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    return probe.returncode == 0

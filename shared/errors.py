@@ -1,0 +1,72 @@
+"""The one tree of errors that a client may see, each with its HTTP status and stable code.
+
+Nothing here knows HTTP beyond those two numbers; `api.errors` turns them into answers.
+"""
+
+from __future__ import annotations
+
+
+class LeaderboardError(Exception):
+    """Base of all. `message` says what is wrong and what would be right; `code` is stable for programs."""
+
+    status = 500
+    code = "internal_error"
+    retry_after_seconds: int | None = None
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class InvalidRequestError(LeaderboardError):
+    """What the client sent can't be accepted, now or later."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class NotOnBoardError(LeaderboardError):
+    status = 404
+    code = "not_on_board"
+
+
+class BodyTimeoutError(LeaderboardError):
+    """The client took too long to send its request."""
+
+    status = 408
+    code = "body_timeout"
+
+
+class BodyTooLargeError(LeaderboardError):
+    status = 413
+    code = "body_too_large"
+
+
+class UnavailableError(LeaderboardError):
+    """Trouble behind the service: the same request may succeed soon."""
+
+    status = 503
+    code = "unavailable"
+    retry_after_seconds = 1
+
+
+class OverloadedError(UnavailableError):
+    """Refused at once, before anything was stored: more work waits than can be done in time."""
+
+    code = "overloaded"
+
+
+class DeadlineError(UnavailableError):
+    """The request's time was up. A score may or may not have been stored."""
+
+    code = "deadline_exceeded"
+
+
+class PostgresUnavailableError(UnavailableError):
+    code = "postgres_unavailable"
+
+
+class RedisUnavailableError(UnavailableError):
+    code = "redis_unavailable"

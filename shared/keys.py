@@ -1,0 +1,20 @@
+"""Names of keys in Redis. All keys of a season share its hash tag, so that a cluster keeps them on one node."""
+
+from __future__ import annotations
+
+from shared.scores import SeasonId
+
+
+def board(season_id: SeasonId) -> str:
+    """The sorted set: member = user id, score = points."""
+    return f"lb:{{{season_id}}}"
+
+
+def meta(season_id: SeasonId) -> str:
+    """The hash beside it: timeline, epoch, token and count of what the sorted set shows."""
+    return f"lb:{{{season_id}}}:meta"
+
+
+def staging(season_id: SeasonId, token: int) -> str:
+    """Where a rebuild under this token gathers the new board before it is swapped in."""
+    return f"lb:{{{season_id}}}:staging:{token}"

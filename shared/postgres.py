@@ -1,0 +1,89 @@
+"""Connections to PostgreSQL: named after their process, with a timeout on everything.
+
+Nothing here retries a statement: who sent it knows whether sending it twice is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, TypeAlias
+
+import psycopg
+import structlog
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from shared.revision import require_schema
+
+Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
+Pool: TypeAlias = AsyncConnectionPool[Connection]
+
+REFUSED = (psycopg.DataError, psycopg.IntegrityError)
+"""What the database says of a row that it will never take. Everything else is trouble that may pass."""
+
+log = structlog.get_logger()
+
+
+def connection_settings(dsn: str, process: str, *, statement_ms: int, lock_ms: int, idle_in_transaction_ms: int) -> str:
+    """`dsn` with the process's name and timeouts (milliseconds) added; what `dsn` itself says of `options` stays."""
+    ours = {
+        "statement_timeout": statement_ms,
+        "lock_timeout": lock_ms,
+        "idle_in_transaction_session_timeout": idle_in_transaction_ms,
+        "jit": "off",
+    }
+    given = psycopg.conninfo.conninfo_to_dict(dsn)
+    options = " ".join([*(f"-c {name}={value}" for name, value in ours.items()), str(given.get("options") or "")])
+    return make_conninfo(
+        dsn,
+        application_name=f"leaderboard-{process}",
+        options=options.strip(),
+        connect_timeout=5,
+        # A server that vanished without a word is noticed within about 15 s even while nothing is sent.
+        keepalives_idle=5,
+        keepalives_interval=5,
+        keepalives_count=2,
+        tcp_user_timeout=15_000,
+    )
+
+
+def create_pool(conninfo: str, *, max_size: int, min_size: int = 2, wait_seconds: float = 1.0) -> Pool:
+    """A closed pool of autocommit connections; a caller that waits longer than `wait_seconds` gets PoolTimeout."""
+    return AsyncConnectionPool(
+        conninfo,
+        connection_class=psycopg.AsyncConnection[tuple[Any, ...]],
+        kwargs={"autocommit": True},
+        min_size=min(min_size, max_size),
+        max_size=max_size,
+        timeout=wait_seconds,
+        # Short, so that the pool asks again at the next request instead of sleeping through a recovery.
+        reconnect_timeout=2.0,
+        open=False,
+    )
+
+
+async def wait_for_schema(conninfo: str, timeout_seconds: float) -> None:
+    """Return once the database answers and has the right schema.
+
+    Raises StaleSchemaError at once when the schema is another, psycopg.OperationalError when nothing answered in
+    time. Run by each process before it opens anything else.
+    """
+    async with await wait_for_server(conninfo, timeout_seconds) as conn:
+        await require_schema(conn)
+
+
+async def wait_for_server(conninfo: str, timeout_seconds: float) -> Connection:
+    """A connection, as soon as the server gives one; psycopg.OperationalError when it did not in time."""
+    give_up_at = time.monotonic() + timeout_seconds
+    announced = False
+    while True:
+        try:
+            return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+        except psycopg.OperationalError as error:
+            if time.monotonic() >= give_up_at:
+                raise
+            if not announced:
+                log.info("waiting for PostgreSQL", seconds=timeout_seconds, reason=str(error).strip())
+                announced = True
+            await asyncio.sleep(0.2)

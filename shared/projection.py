@@ -1,0 +1,124 @@
+"""The boards in Redis: what is sent there, fenced so that sending it late, twice or never does no harm.
+
+Knows nothing of PostgreSQL; `shared.reconciliation` decides with both in view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, Final, Literal, NamedTuple
+
+from redis.exceptions import RedisError
+
+from shared import keys
+from shared.redis_client import Client
+from shared.scores import SeasonId, UserId
+from shared.scripts import APPLY, INSPECT, PATCH, SWAP, Script
+from shared.standings import Standing
+
+Verdict = Literal["stored", "applied", "late", "behind", "moved"]
+
+_STAGING_TTL_SECONDS: Final = 3600
+"""A rebuild that dies leaves its staged board behind no longer than this."""
+
+
+class Stored(NamedTuple):
+    """What a board says of itself. `noted` players were there after the last write, `members` are now."""
+
+    timeline: int
+    epoch: int
+    token: int
+    noted: int
+    members: int
+
+
+class Answer(NamedTuple):
+    verdict: Verdict
+    stored: Stored
+
+
+class Update(NamedTuple):
+    """One batch's effect on one season: absolute scores, and the fence that they pass only once.
+
+    `prev` is the token of the last committed batch, `token` that of this one (microseconds, growing).
+    """
+
+    season_id: SeasonId
+    timeline: int
+    epoch: int
+    prev: int
+    token: int
+    standings: Sequence[Standing] = ()
+
+
+class Projection:
+    """Client of the scripts. Raises redis.exceptions.RedisError when Redis does not answer."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def apply(self, updates: Sequence[Update]) -> list[Answer | RedisError]:
+        """Send all updates in one pipeline; per update what the board answered, or why it could not."""
+        return await self._run(
+            APPLY,
+            [
+                (
+                    _keys(update.season_id),
+                    [update.timeline, update.epoch, update.prev, update.token, *_changes(update.standings)],
+                )
+                for update in updates
+            ],
+        )
+
+    async def inspect(self, season_ids: Sequence[SeasonId]) -> list[Answer | RedisError]:
+        """What each board says of itself, in one pipeline."""
+        return await self._run(INSPECT, [(_keys(season_id), []) for season_id in season_ids])
+
+    async def patch(self, update: Update, seen: Stored, standings: Sequence[Standing]) -> Answer:
+        """Write the standings and the update's token, provided that the board still says `seen`; else "moved"."""
+        return await self._run_one(PATCH, _keys(update.season_id), [*seen, update.token, *_changes(standings)])
+
+    async def stage(self, update: Update, scores: Iterable[tuple[UserId, int]]) -> None:
+        """Add players to the board that `swap` will put in place."""
+        staging = keys.staging(update.season_id, update.token)
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.zadd(staging, dict(scores))
+            pipe.expire(staging, _STAGING_TTL_SECONDS)
+            await pipe.execute()
+
+    async def swap(self, update: Update, seen: Stored, staged: int) -> Answer:
+        """Replace the whole board by the staged one, provided that it still says `seen` and all `staged` members
+        are there; else "moved"."""
+        return await self._run_one(
+            SWAP,
+            [*_keys(update.season_id), keys.staging(update.season_id, update.token)],
+            [*seen, update.timeline, update.epoch, update.token, staged],
+        )
+
+    async def discard_staged(self, update: Update) -> None:
+        await self._client.unlink(keys.staging(update.season_id, update.token))
+
+    async def _run_one(self, script: Script, key_names: list[str], arguments: list[Any]) -> Answer:
+        (answer,) = await self._run(script, [(key_names, arguments)])
+        if isinstance(answer, RedisError):
+            raise answer
+        return answer
+
+    async def _run(self, script: Script, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Answer | RedisError]:
+        # SCRIPT LOAD in front costs microseconds and makes NOSCRIPT impossible, also right after a restart.
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.script_load(script.text)
+            for key_names, arguments in calls:
+                pipe.evalsha(script.sha, len(key_names), *key_names, *arguments)
+            _, *replies = await pipe.execute(raise_on_error=False)
+        return [reply if isinstance(reply, RedisError) else Answer(reply[0], Stored(*reply[1:])) for reply in replies]
+
+
+def _keys(season_id: SeasonId) -> list[str]:
+    return [keys.board(season_id), keys.meta(season_id)]
+
+
+def _changes(standings: Sequence[Standing]) -> list[Any]:
+    pairs = list(chain.from_iterable((row.score, row.user_id) for row in standings if row.score is not None))
+    return [len(pairs), *pairs, *(row.user_id for row in standings if row.score is None)]

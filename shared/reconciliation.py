@@ -1,0 +1,160 @@
+"""Making a board equal to its standings, under the season's lock. The protocol is argued in docs/reliability.md.
+
+Everything here runs inside a transaction that holds the season's row; what it writes to Redis is right whether that
+transaction commits or not, because an aborted batch's events stay pending and are folded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from shared import seasons, standings
+from shared.postgres import Connection, Pool
+from shared.projection import Answer, Projection, Stored, Update
+from shared.scores import SeasonId
+
+_PATCH_LIMIT: Final = 5000
+"""Standings a single script may re-send; beyond that a rebuild beside the live board blocks Redis less."""
+
+_CHUNK: Final = 5000
+_ATTEMPTS: Final = 5
+
+log = structlog.get_logger()
+
+
+class LateError(Exception):
+    """The board carries a token that is not older than ours: our locks are gone, or an aborted batch's clock ran
+    ahead. The transaction must be rolled back."""
+
+    def __init__(self, season_id: SeasonId, stored: Stored) -> None:
+        super().__init__(f"season {season_id}: the board is ahead of this batch: {stored}")
+        self.season_id = season_id
+
+
+class DeposedError(LateError):
+    """The board was written from a later timeline or epoch: this PostgreSQL is not the one that leads."""
+
+
+class SeasonsUnreachableError(Exception):
+    """Redis refused some seasons of a batch; the transaction must be rolled back, the others may be tried alone."""
+
+    def __init__(self, failures: dict[SeasonId, RedisError]) -> None:
+        super().__init__("; ".join(f"season {season_id}: {error}" for season_id, error in failures.items()))
+        self.failures = failures
+
+
+async def project(conn: Connection, projection: Projection, updates: Sequence[Update]) -> None:
+    """Show the updates, each under its season's lock, and repair the boards that turn out to be behind.
+
+    Raises LateError, SeasonsUnreachableError, or RedisError when Redis answered nothing at all.
+    """
+    failures: dict[SeasonId, RedisError] = {}
+    for update, answer in zip(updates, await projection.apply(updates), strict=True):
+        if isinstance(answer, RedisError):
+            failures[update.season_id] = answer
+            continue
+        try:
+            await _settle(conn, projection, update, answer)
+        except RedisError as error:
+            failures[update.season_id] = error
+    if failures:
+        raise SeasonsUnreachableError(failures)
+
+
+async def reconcile(pool: Pool, projection: Projection, season_id: SeasonId) -> None:
+    """Compare the season's board under its lock and make it equal: a batch without events.
+
+    Raises as `project` does, and psycopg.OperationalError.
+    """
+    async with pool.connection() as conn, conn.transaction():
+        for fence in await seasons.lock(conn, [season_id]):
+            tokens = await seasons.advance(conn, [season_id])
+            update = Update(season_id, fence.timeline, fence.epoch, fence.token, tokens[season_id])
+            try:
+                await project(conn, projection, [update])
+            except DeposedError:
+                raise
+            except LateError:
+                # A batch whose clock ran ahead wrote and never committed. We hold the lock, so we may pass it.
+                (answer,) = await projection.inspect([season_id])
+                if isinstance(answer, RedisError):
+                    raise answer from None
+                token = await seasons.advance_beyond(conn, season_id, answer.stored.token)
+                await project(conn, projection, [update._replace(token=token)])
+
+
+def fits(fence: seasons.Fence, stored: Stored) -> bool:
+    """Whether a board looked at after the fence was read needs no attention."""
+    return (
+        stored.timeline == fence.timeline
+        and stored.epoch == fence.epoch
+        and stored.token >= fence.token
+        and stored.noted == stored.members
+    )
+
+
+async def _settle(conn: Connection, projection: Projection, update: Update, answer: Answer) -> None:
+    for _ in range(_ATTEMPTS):
+        match answer.verdict:
+            case "applied":
+                return
+            case "late":
+                seen = answer.stored
+                deposed = (seen.timeline, seen.epoch) > (update.timeline, update.epoch)
+                raise (DeposedError if deposed else LateError)(update.season_id, seen)
+            case "behind":
+                answer = await _repair(conn, projection, update, answer.stored)
+            case _:  # "moved": somebody wrote between the report and the repair; look again
+                (again,) = await projection.apply([update])
+                if isinstance(again, RedisError):
+                    raise again
+                answer = again
+    raise RedisError(f"season {update.season_id}: the board kept changing under {_ATTEMPTS} attempts to repair it")
+
+
+async def _repair(conn: Connection, projection: Projection, update: Update, seen: Stored) -> Answer:
+    whole = (
+        seen.timeline == update.timeline
+        and seen.epoch == update.epoch
+        and seen.noted == seen.members
+        and seen.token > 0
+    )
+    if whole:
+        changed = await standings.changed_since(conn, update.season_id, update.epoch, seen.token, _PATCH_LIMIT + 1)
+        if len(changed) <= _PATCH_LIMIT:
+            log.info("board patched", season_id=update.season_id, standings=len(changed), seen=seen._asdict())
+            return await projection.patch(update, seen, changed)
+    return await _rebuild(conn, projection, update, seen)
+
+
+async def _rebuild(conn: Connection, projection: Projection, update: Update, seen: Stored) -> Answer:
+    staged = 0
+    try:
+        async for chunk in standings.stream(conn, update.season_id, update.epoch, _CHUNK):
+            await projection.stage(update, chunk)
+            staged += len(chunk)
+        answer = await projection.swap(update, seen, staged)
+    except RedisError:
+        await _discard_quietly(projection, update)
+        raise
+    if answer.verdict != "applied":
+        await _discard_quietly(projection, update)
+    log.info(
+        "board rebuilt",
+        season_id=update.season_id,
+        players=staged,
+        verdict=answer.verdict,
+        seen=seen._asdict(),
+    )
+    return answer
+
+
+async def _discard_quietly(projection: Projection, update: Update) -> None:
+    try:
+        await projection.discard_staged(update)
+    except RedisError as error:
+        log.debug("staged board left to expire", season_id=update.season_id, error=str(error))

@@ -1,0 +1,29 @@
+"""The Redis (or Valkey) client of a process: named, with timeouts on everything."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+
+Client: TypeAlias = Redis
+
+
+def create_client(url: str, process: str, *, timeout_seconds: float, retries: int) -> Client:
+    """A client that connects at first use; it sends a command again `retries` times when the connection broke.
+
+    Sending twice is right only because every command of this service may be repeated: reads, and scripts fenced by
+    a token (`shared.projection`). Keep it so.
+    """
+    return Redis.from_url(
+        url,
+        protocol=3,
+        decode_responses=True,
+        client_name=f"leaderboard-{process}",
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), retries),
+        health_check_interval=0,
+    )

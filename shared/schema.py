@@ -1,0 +1,130 @@
+"""The database's schema as SQLAlchemy Core metadata: the single source, alembic compares against it.
+
+Only alembic and tests import this module; the hot SQL is written by hand beside the code that runs it, and the
+processes check `shared.revision` so that they need not load SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    text,
+)
+
+from shared.scores import MAX_SCORE, MAX_SEASON_ID_LENGTH, MAX_USER_ID_LENGTH
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+# Byte order: ids are opaque, comparing them by bytes is the fastest and the same on every server.
+_ID: Final = Text(collation="C")
+
+# Queue-like tables turn over wholly within minutes; the defaults wait for a fifth of the table to be dead.
+_EAGER_VACUUM: Final = {
+    "autovacuum_vacuum_scale_factor": "0.02",
+    "autovacuum_vacuum_insert_scale_factor": "0.05",
+    "autovacuum_analyze_scale_factor": "0.05",
+    "autovacuum_vacuum_cost_delay": "0",
+}
+
+
+def _created_at() -> Column[object]:
+    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _season_id_check() -> CheckConstraint:
+    return CheckConstraint(f"length(season_id) between 1 and {MAX_SEASON_ID_LENGTH}", name="season_id")
+
+
+def _user_id_check() -> CheckConstraint:
+    return CheckConstraint(f"length(user_id) between 1 and {MAX_USER_ID_LENGTH}", name="user_id")
+
+
+def _delta_check() -> CheckConstraint:
+    return CheckConstraint(f"delta <> 0 and delta between -{MAX_SCORE} and {MAX_SCORE}", name="delta")
+
+
+seasons = Table(
+    "seasons",
+    metadata,
+    Column("season_id", _ID, primary_key=True),
+    # Grows by one at each reset; events and standings carry the epoch that they belong to.
+    Column("epoch", Integer, nullable=False, server_default=text("1")),
+    # The fence token of the last committed batch, in microseconds of the clock; 0 = never projected.
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    _created_at(),
+    _season_id_check(),
+    # One row is updated by every batch: room on the page keeps those updates heap-only.
+    postgresql_with={"fillfactor": "50", **_EAGER_VACUUM},
+    comment="One row per season ever written to, never deleted: it holds the fence of docs/reliability.md.",
+)
+
+score_events = Table(
+    "score_events",
+    metadata,
+    Column("season_id", _ID, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("user_id", _ID, nullable=False),
+    Column("delta", BigInteger, nullable=False),
+    _created_at(),
+    _user_id_check(),
+    _delta_check(),
+    postgresql_with={"autovacuum_vacuum_insert_scale_factor": "0.05"},
+    comment="The ledger: every score that was accepted. Ordered by season and epoch, so that one can be summed.",
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    # The ledger's id: one outbox event for each ledger row, committed together.
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_type", Text, nullable=False),
+    Column("season_id", _ID, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("user_id", _ID, nullable=False),
+    Column("delta", BigInteger, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'pending'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("last_error", Text),
+    _created_at(),
+    Column("processed_at", DateTime(timezone=True)),
+    CheckConstraint("status in ('pending', 'done', 'failed')", name="status"),
+    Index("outbox_pending_idx", "id", postgresql_where=text("status = 'pending'")),
+    Index("outbox_failed_idx", "id", postgresql_where=text("status = 'failed'")),
+    postgresql_with=_EAGER_VACUUM,
+    comment="What is still to be shown: pending, done = visible in Redis, failed = refused by the database.",
+)
+
+standings = Table(
+    "standings",
+    metadata,
+    Column("season_id", _ID, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("user_id", _ID, primary_key=True),
+    # null = not on the board (a tombstone: its token tells a repair to remove the player).
+    Column("score", BigInteger),
+    Column("token", BigInteger, nullable=False),
+    CheckConstraint(f"score between -{MAX_SCORE} and {MAX_SCORE}", name="score"),
+    # Scores change in place: room on the page keeps those updates heap-only.
+    postgresql_with={"fillfactor": "70", **_EAGER_VACUUM},
+    comment="The ledger folded: one absolute score per player; token = the batch that changed it last.",
+)

@@ -1,0 +1,67 @@
+"""Pure rules about seasons, players and scores: what is acceptable, and why not. No I/O, no clock.
+
+The wire contract's bounds live here alone; `shared.schema` repeats them as CHECK constraints from these names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple, NewType
+
+from shared.errors import InvalidRequestError
+
+SeasonId = NewType("SeasonId", str)
+UserId = NewType("UserId", str)
+
+MAX_SCORE: Final = 2**53 - 1
+"""The largest absolute value of a score or delta: what a double, and so a sorted set's score, holds exactly."""
+
+MAX_SEASON_ID_LENGTH: Final = 64
+MAX_USER_ID_LENGTH: Final = 128
+
+_SEASON_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_SEASON_ID_LENGTH}}}")
+# Unicode category Cc: C0, DEL, C1. Surrogates are no characters; PostgreSQL can't store them.
+_FORBIDDEN_IN_USER_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Score(NamedTuple):
+    """One score as a client sent it, already valid: `delta` points for a player of a season."""
+
+    season_id: SeasonId
+    user_id: UserId
+    delta: int
+
+
+def parse_season_id(text: str) -> SeasonId:
+    """The season's id, or InvalidRequestError."""
+    if _SEASON_ID.fullmatch(text) is None:
+        raise InvalidRequestError(
+            f"season id must be 1 to {MAX_SEASON_ID_LENGTH} characters of A-Z a-z 0-9 . _ : -",
+            code="invalid_season_id",
+        )
+    return SeasonId(text)
+
+
+def parse_user_id(text: str) -> UserId:
+    """The player's id, or InvalidRequestError. Length counts characters, not bytes."""
+    if not text:
+        raise InvalidRequestError("userId is required and must not be empty", code="invalid_user_id")
+    if len(text) > MAX_USER_ID_LENGTH:
+        raise InvalidRequestError(
+            f"userId must be at most {MAX_USER_ID_LENGTH} characters, not {len(text)}", code="invalid_user_id"
+        )
+    if _FORBIDDEN_IN_USER_ID.search(text) is not None:
+        raise InvalidRequestError("userId must not hold control characters", code="invalid_user_id")
+    return UserId(text)
+
+
+def parse_delta(delta: int) -> int:
+    """The delta, or InvalidRequestError when it is zero or beyond ±MAX_SCORE."""
+    if delta == 0:
+        raise InvalidRequestError("delta must not be zero: send the points to add or take away", code="invalid_delta")
+    if abs(delta) > MAX_SCORE:
+        raise InvalidRequestError(
+            f"delta must be within ±{MAX_SCORE} (2^53 - 1), what every client can hold exactly",
+            code="invalid_delta",
+        )
+    return delta

@@ -1,0 +1,102 @@
+"""The Lua scripts that touch a board. Each runs atomically on the node that holds the season.
+
+KEYS[1] is the board, KEYS[2] its meta hash. Every reply is {verdict, timeline, epoch, token, count, members}: what is
+stored *after* the script, `members` being ZCARD. A board that nobody wrote answers with zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, NamedTuple
+
+
+class Script(NamedTuple):
+    text: str
+    sha: str
+
+
+def _script(body: str) -> Script:
+    text = _PRELUDE + body
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+# unpack() takes some 8,000 values at most (LUAI_MAXCSTACK): commands go in slices.
+_PRELUDE: Final = """
+local board, meta = KEYS[1], KEYS[2]
+
+local function stored()
+  local noted = redis.call('HMGET', meta, 'timeline', 'epoch', 'token', 'count')
+  for i = 1, 4 do noted[i] = tonumber(noted[i] or '') or 0 end
+  noted[5] = redis.call('ZCARD', board)
+  return noted
+end
+
+local function answer(verdict)
+  return {verdict, unpack(stored())}
+end
+
+local function sliced(command, from, to)
+  for i = from, to, 2000 do
+    redis.call(command, board, unpack(ARGV, i, math.min(i + 1999, to)))
+  end
+end
+
+-- ARGV from `at`: how many values of score, member pairs follow, the pairs, then members to remove.
+local function write(at)
+  local last = at + tonumber(ARGV[at])
+  sliced('ZADD', at + 1, last)
+  sliced('ZREM', last + 1, #ARGV)
+end
+
+local function unchanged(at)
+  local now = stored()
+  for i = 1, 5 do
+    if now[i] ~= tonumber(ARGV[at + i - 1]) then return false end
+  end
+  return true
+end
+
+local function note(timeline, epoch, token)
+  redis.call('HSET', meta, 'timeline', timeline, 'epoch', epoch, 'token', token,
+             'count', redis.call('ZCARD', board))
+end
+"""
+
+INSPECT: Final = _script("return answer('stored')")
+
+# ARGV: timeline, epoch, prev, token, changes as for write().
+APPLY: Final = _script("""
+local now = stored()
+local timeline, epoch, prev, token = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+
+if now[1] > timeline or (now[1] == timeline and now[2] > epoch)
+   or (now[1] == timeline and now[2] == epoch and now[3] >= token) then
+  return answer('late')
+end
+if now[1] < timeline or now[2] < epoch or now[3] < prev or now[4] ~= now[5] then
+  return answer('behind')
+end
+write(5)
+note(ARGV[1], ARGV[2], ARGV[4])
+return answer('applied')
+""")
+
+# ARGV: the five numbers that APPLY reported, token, changes as for write().
+PATCH: Final = _script("""
+if not unchanged(1) then return answer('moved') end
+write(7)
+note(ARGV[1], ARGV[2], ARGV[6])
+return answer('applied')
+""")
+
+# KEYS[3]: the staged board. ARGV: the five numbers that APPLY reported, timeline, epoch, token, staged members.
+SWAP: Final = _script("""
+if not unchanged(1) or redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[9]) then return answer('moved') end
+redis.call('UNLINK', board)
+if tonumber(ARGV[9]) > 0 then
+  redis.call('RENAME', KEYS[3], board)
+  redis.call('PERSIST', board)
+end
+note(ARGV[6], ARGV[7], ARGV[8])
+return answer('applied')
+""")

@@ -1,0 +1,89 @@
+"""The season's row: its lock, its epoch, its fence token. The only writer of table `seasons` but for creation.
+
+Why these are statements of their own, in this order, is argued in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from shared.postgres import Connection
+from shared.scores import SeasonId
+
+# The timeline grows at every promotion of a replica: a deposed primary's scripts are recognised by it.
+# In id order, so that batches over the same seasons queue up instead of deadlocking. What FOR UPDATE returns after
+# waiting is the row as the one before us committed it.
+_LOCK = """
+select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
+from seasons where season_id = any(%s) order by season_id for update
+"""
+
+_LOCKABLE = "select season_id from seasons where season_id = any(%s) order by season_id for update skip locked"
+
+# Not part of _LOCK: PostgreSQL may compute a token before it waits for the lock, and then tokens would not grow in
+# lock order. Not from a sequence: after a crash an uncommitted nextval can be handed out again.
+_ADVANCE = """
+update seasons
+set token = greatest(token + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint)
+where season_id = any(%s) returning season_id, token
+"""
+
+_ADVANCE_BEYOND = "update seasons set token = greatest(token, %s) + 1 where season_id = %s returning token"
+
+_NEXT_EPOCH = "update seasons set epoch = epoch + 1 where season_id = %s"
+
+_FENCES_AFTER = """
+select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
+from seasons where token > 0 and season_id > %s order by season_id limit %s
+"""
+
+
+class Fence(NamedTuple):
+    """A season's row as of now: `token` is that of the last committed batch."""
+
+    season_id: SeasonId
+    epoch: int
+    token: int
+    timeline: int
+
+
+async def lock(conn: Connection, season_ids: Sequence[SeasonId]) -> list[Fence]:
+    """Lock the rows until the transaction ends. psycopg.errors.LockNotAvailable after the session's lock_timeout."""
+    cursor = await conn.execute(_LOCK, (sorted(season_ids),))
+    return [Fence(*row) for row in await cursor.fetchall()]
+
+
+async def lockable(conn: Connection, season_ids: Sequence[SeasonId]) -> set[SeasonId]:
+    """Which of the seasons nobody holds at this moment."""
+    cursor = await conn.execute(_LOCKABLE, (list(season_ids),))
+    return {row[0] for row in await cursor.fetchall()}
+
+
+async def advance(conn: Connection, season_ids: Sequence[SeasonId]) -> dict[SeasonId, int]:
+    """Give each locked season a new token, greater than any before. Microseconds, or the last one + 1."""
+    cursor = await conn.execute(_ADVANCE, (list(season_ids),))
+    return {row[0]: row[1] for row in await cursor.fetchall()}
+
+
+async def advance_beyond(conn: Connection, season_id: SeasonId, token: int) -> int:
+    """A new token greater than `token` too, which a batch that never committed left in Redis.
+
+    That the statement succeeds proves that this session, and with it the season's lock, is alive.
+    """
+    cursor = await conn.execute(_ADVANCE_BEYOND, (token, season_id))
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def begin_next_epoch(conn: Connection, season_id: SeasonId) -> None:
+    """Reset the locked season: whatever carries an older epoch counts no more. O(1) for any size."""
+    await conn.execute(_NEXT_EPOCH, (season_id,))
+    await advance(conn, [season_id])
+
+
+async def fences_after(conn: Connection, season_id: str, limit: int) -> list[Fence]:
+    """Seasons that were ever projected, in id order behind `season_id` ('' = from the first), without locks."""
+    cursor = await conn.execute(_FENCES_AFTER, (season_id, limit))
+    return [Fence(*row) for row in await cursor.fetchall()]

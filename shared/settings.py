@@ -1,0 +1,107 @@
+"""All settings of all processes: one frozen object, read from the environment or `.env`, validated once.
+
+The only module that reads the environment. README lists the same names, units and defaults; a test compares them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SettingsError(Exception):
+    """Settings are wrong; the message lists every mistake, one a line."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, str_strip_whitespace=True)
+
+    postgres_dsn: str | None = Field(None, description="PostgreSQL, the ledger: URL or key=value string")
+    redis_url: str | None = Field(None, description="Redis or Valkey, the projection: redis://, rediss:// or unix://")
+
+    api_host: str = Field("127.0.0.1", description="address the API listens on")
+    api_port: Port = Field(8080, description="port the API listens on")
+    api_workers: int = Field(2, ge=1, le=256, description="API processes behind that port")
+    db_pool_max: int = Field(50, ge=2, le=1000, description="PostgreSQL connections per process, at most")
+    request_timeout_ms: int = Field(3000, ge=50, le=60_000, description="deadline of a request, milliseconds; then 503")
+    intake_queue_max: int = Field(
+        10_000, ge=1, description="scores that may wait for a commit per API process; beyond that 503 at once"
+    )
+    intake_batch_max: int = Field(500, ge=1, le=10_000, description="scores that share one commit, at most")
+    intake_concurrency: int = Field(4, ge=1, le=64, description="commits under way at once per API process")
+
+    outbox_batch_size: int = Field(500, ge=1, le=10_000, description="outbox events a batch claims, at most")
+    outbox_poll_ms: int = Field(50, ge=1, le=60_000, description="pause between polls of an idle worker, milliseconds")
+    outbox_retention_hours: float = Field(24.0, gt=0, description="done outbox events are deleted after, hours")
+    audit_interval_ms: int = Field(
+        1000,
+        ge=10,
+        le=3_600_000,
+        description="pause between comparisons of boards with the ledger, milliseconds",
+    )
+    worker_health_host: str = Field("127.0.0.1", description="address of the worker's health endpoint")
+    worker_health_port: Port = Field(8081, description="port of the worker's health endpoint; 0 = any free one")
+
+    startup_timeout_seconds: float = Field(
+        30.0, ge=0, description="how long a process waits for its servers at start, seconds"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
+    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
+    data_dir: Path = Field(Path(".data"), description="where `make run` keeps its embedded servers' data")
+    fault_point: str | None = Field(
+        None, description="tests only: the worker kills itself at this step of a batch; unset in production"
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("postgres_dsn", "redis_url", "fault_point", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+
+class ServiceSettings(Settings):
+    """Settings of a process that serves: both servers are named."""
+
+    postgres_dsn: str = Field(description="PostgreSQL, the ledger: URL or key=value string")
+    redis_url: str = Field(description="Redis or Valkey, the projection: redis://, rediss:// or unix://")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def _load(kind: type[S]) -> S:
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = []
+        for mistake in error.errors():
+            name = str(mistake["loc"][0]).upper()
+            wrong = "is required" if mistake["type"] == "missing" else f"{mistake['msg']}, not {mistake['input']!r}"
+            lines.append(f"  {name}: {wrong}")
+        raise SettingsError("settings are wrong (environment or .env):\n" + "\n".join(lines)) from error
+
+
+def load_settings() -> Settings:
+    """Settings of an operator's command; SettingsError lists every mistake."""
+    return _load(Settings)
+
+
+def load_service_settings() -> ServiceSettings:
+    """Settings of api and worker, where POSTGRES_DSN and REDIS_URL are required; SettingsError lists every mistake."""
+    return _load(ServiceSettings)

@@ -1,0 +1,1 @@
+"""The worker: takes committed events from the outbox and shows them on the boards."""

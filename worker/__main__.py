@@ -1,0 +1,54 @@
+"""`python -m worker`: applies batches until SIGTERM or SIGINT. Needs POSTGRES_DSN and REDIS_URL.
+
+Exit codes: 0 stopped, 1 could not start, 2 settings are wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import psycopg
+import uvloop
+
+from shared.logs import configure_logs
+from shared.postgres import wait_for_schema
+from shared.revision import StaleSchemaError
+from shared.settings import ServiceSettings, SettingsError, load_service_settings
+from worker.app import run_worker, worker_connection
+
+
+def main() -> int:
+    try:
+        settings = load_service_settings()
+    except SettingsError as error:
+        print(f"worker: {error}", file=sys.stderr)  # noqa: T201 - logs are not configured yet
+        return 2
+    configure_logs(settings, "worker")
+    try:
+        uvloop.run(_serve(settings))
+    except (StaleSchemaError, psycopg.Error, ValueError) as error:
+        print(f"worker: can't start: {str(error).strip()}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+async def _serve(settings: ServiceSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    waiting = asyncio.create_task(wait_for_schema(worker_connection(settings), settings.startup_timeout_seconds))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        waiting.cancel()
+        return
+    await waiting
+    stopping.cancel()
+    await run_worker(settings, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

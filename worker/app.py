@@ -1,0 +1,90 @@
+"""The composition root of a worker process: settings in, batches out, everything closed at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Final
+
+import structlog
+
+from shared.postgres import connection_settings, create_pool
+from shared.projection import Projection
+from shared.redis_client import create_client
+from shared.settings import ServiceSettings
+from worker.batch import STEPS, BatchApplier, Reach
+from worker.floor import Floor
+from worker.health import health_server
+from worker.loop import Loop
+from worker.upkeep import Audit, FloorSweep, Purge, every
+
+_FLOOR_SECONDS: Final = 1.0
+_PURGE_SECONDS: Final = 10.0
+_REDIS_SECONDS: Final = 2.0
+_FINISH_SECONDS: Final = 4.0
+"""How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
+
+log = structlog.get_logger()
+
+
+def worker_connection(settings: ServiceSettings) -> str:
+    """How this process connects: a worker that hangs inside a batch loses its locks after 15 s."""
+    return connection_settings(
+        settings.postgres_dsn, "worker", statement_ms=30_000, lock_ms=500, idle_in_transaction_ms=15_000
+    )
+
+
+async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set; then finish the batch under way, or roll it back after 4 s."""
+    pool = create_pool(worker_connection(settings), max_size=min(6, settings.db_pool_max))
+    client = create_client(settings.redis_url, "worker", timeout_seconds=_REDIS_SECONDS, retries=2)
+    projection = Projection(client)
+    floor = Floor()
+    applier = BatchApplier(pool, projection, settings.outbox_batch_size, fault_point(settings.fault_point))
+    loop = Loop(
+        applier,
+        pool,
+        projection,
+        floor,
+        batch_size=settings.outbox_batch_size,
+        poll_seconds=settings.outbox_poll_ms / 1000,
+    )
+    health = health_server(
+        pool, client, lambda: loop.last_turn, settings.worker_health_host, settings.worker_health_port
+    )
+    try:
+        await pool.open()
+        async with asyncio.TaskGroup() as tasks:
+            batches = tasks.create_task(loop.run(stop))
+            serving = tasks.create_task(health.serve())
+            upkeep = [
+                tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
+                tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
+                tasks.create_task(every(_PURGE_SECONDS, Purge(pool, floor, settings.outbox_retention_hours).run, stop)),
+            ]
+            log.info("worker started", batch_size=settings.outbox_batch_size, poll_ms=settings.outbox_poll_ms)
+            await stop.wait()
+            _, unfinished = await asyncio.wait([batches, *upkeep], timeout=_FINISH_SECONDS)
+            for task in unfinished:
+                task.cancel()
+            health.should_exit = True
+            await serving
+    finally:
+        await client.aclose()
+        await pool.close(timeout=0.5)
+    log.info("worker stopped", finished=not unfinished)
+
+
+def fault_point(step: str | None) -> Reach:
+    """In production nothing; in tests the process is killed when it reaches the step."""
+    if step is None:
+        return lambda _step: None
+    if step not in STEPS:
+        raise ValueError(f"FAULT_POINT must be one of {', '.join(STEPS)}, not {step!r}")
+
+    def reach(reached: str) -> None:
+        if reached == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach

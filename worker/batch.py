@@ -1,0 +1,142 @@
+"""One batch of the outbox, exactly once in effect: claim, lock, fold, show, commit. Argued in docs/reliability.md.
+
+Whatever interrupts it at any step leaves the events pending; folding them again gives the same totals.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import psycopg
+import structlog
+
+from shared import outbox, seasons, standings
+from shared.postgres import REFUSED, Connection, Pool
+from shared.projection import Projection, Update
+from shared.reconciliation import project
+from shared.scores import SeasonId, UserId
+from shared.standings import Standing
+
+STEPS: Final = ("claimed", "locked", "folded", "marked", "projected", "committed")
+"""The steps after which a test may have the worker killed."""
+
+_SLOW_SECONDS: Final = 1.0
+
+Reach = Callable[[str], None]
+
+log = structlog.get_logger()
+
+
+class Batch(NamedTuple):
+    """What a batch did. `events` is 0 when nothing was pending."""
+
+    events: int
+    seasons: int
+    failed: int
+
+
+class SeasonsLockedError(Exception):
+    """Another session held at least one of these seasons for longer than the lock timeout; nothing is committed."""
+
+    def __init__(self, season_ids: Sequence[SeasonId]) -> None:
+        super().__init__(f"locked elsewhere, at least one of {', '.join(season_ids)}")
+        self.season_ids = season_ids
+
+
+class Folded(NamedTuple):
+    standings: list[Standing]
+    failures: dict[int, str]
+
+
+class BatchApplier:
+    """Applies batches, one at a time. `reach` is told each step of STEPS."""
+
+    def __init__(self, pool: Pool, projection: Projection, batch_size: int, reach: Reach) -> None:
+        self._pool = pool
+        self._projection = projection
+        self._batch_size = batch_size
+        self._reach = reach
+
+    async def apply(self, *, floor: int, paused: Sequence[SeasonId]) -> Batch:
+        """Claim and apply up to a batch of pending events at or above `floor`, leaving `paused` seasons alone.
+
+        Raises SeasonsLockedError, LateError, SeasonsUnreachableError, psycopg.Error or RedisError; in each case
+        nothing is committed.
+        """
+        started = time.monotonic()
+        async with self._pool.connection() as conn, conn.transaction():
+            claimed = await outbox.claim(conn, floor=floor, paused=paused, limit=self._batch_size)
+            if not claimed:
+                return Batch(0, 0, 0)
+            self._reach("claimed")
+            season_ids = sorted({event.season_id for event in claimed})
+            try:
+                fences = await seasons.lock(conn, season_ids)
+            except psycopg.errors.LockNotAvailable as error:
+                raise SeasonsLockedError(season_ids) from error
+            self._reach("locked")
+            tokens = await seasons.advance(conn, season_ids)
+            folded = await _fold(conn, [event.id for event in claimed])
+            self._reach("folded")
+            await outbox.mark_done(conn, [event.id for event in claimed if event.id not in folded.failures])
+            if folded.failures:
+                await outbox.mark_failed(conn, folded.failures)
+            self._reach("marked")
+            changes = _by_season(folded.standings)
+            await project(
+                conn,
+                self._projection,
+                [
+                    Update(
+                        fence.season_id,
+                        fence.timeline,
+                        fence.epoch,
+                        fence.token,
+                        tokens[fence.season_id],
+                        changes[fence.season_id],
+                    )
+                    for fence in fences
+                ],
+            )
+            self._reach("projected")
+        self._reach("committed")
+        batch = Batch(len(claimed), len(season_ids), len(folded.failures))
+        _report(batch, folded.failures, time.monotonic() - started)
+        return batch
+
+
+async def _fold(conn: Connection, event_ids: list[int]) -> Folded:
+    """Fold the events; where the database refuses, halve until the event at fault stands alone and is set aside."""
+    try:
+        async with conn.transaction():
+            return Folded(await standings.fold(conn, event_ids), {})
+    except REFUSED as error:
+        if len(event_ids) == 1:
+            # A batch that never committed may have shown it: its player's standing is sent again.
+            return Folded(await standings.touch(conn, event_ids), {event_ids[0]: str(error).strip()})
+    middle = len(event_ids) // 2
+    first = await _fold(conn, event_ids[:middle])
+    second = await _fold(conn, event_ids[middle:])
+    return Folded(first.standings + second.standings, first.failures | second.failures)
+
+
+def _by_season(changed: Sequence[Standing]) -> defaultdict[SeasonId, list[Standing]]:
+    """Each season's changes, of several for one player the last."""
+    latest: dict[tuple[SeasonId, UserId], Standing] = {(row.season_id, row.user_id): row for row in changed}
+    by_season: defaultdict[SeasonId, list[Standing]] = defaultdict(list)
+    for row in latest.values():
+        by_season[row.season_id].append(row)
+    return by_season
+
+
+def _report(batch: Batch, failures: dict[int, str], seconds: float) -> None:
+    told = {"events": batch.events, "seasons": batch.seasons, "duration_ms": round(seconds * 1000, 1)}
+    for event_id, reason in failures.items():
+        log.error("event failed", event_id=event_id, reason=reason)
+    if seconds >= _SLOW_SECONDS:
+        log.warning("batch slow", **told)
+    else:
+        log.debug("batch", **told)

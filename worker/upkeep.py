@@ -1,0 +1,119 @@
+"""What a worker does beside its batches: find the floor, compare idle boards, delete what is no longer needed.
+
+Each is a periodic task of its own; several workers doing the same at once do no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import psycopg
+import structlog
+from redis.exceptions import RedisError
+
+from shared import ledger, outbox, seasons, standings
+from shared.postgres import Pool
+from shared.projection import Projection
+from shared.reconciliation import fits, reconcile
+from worker.floor import Floor
+from worker.loop import TROUBLE, wait
+
+_AUDIT_CHUNK: Final = 1000
+_PURGE_CHUNK: Final = 2000
+
+log = structlog.get_logger()
+
+
+async def every(seconds: float, task: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Run `task` about every `seconds` (±10 %, so that processes do not march in step) until `stop` is set."""
+    troubled = False
+    while not stop.is_set():
+        try:
+            await task()
+            troubled = False
+        except TROUBLE as error:
+            # Once, not each time: the loop and the probes tell of lasting trouble too.
+            if not troubled:
+                log.warning("upkeep put off", task=task.__qualname__, error=str(error).strip() or type(error).__name__)
+            troubled = True
+        await wait(stop, seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+
+
+class FloorSweep:
+    def __init__(self, pool: Pool, floor: Floor) -> None:
+        self._pool = pool
+        self._floor = floor
+
+    async def run(self) -> None:
+        async with self._pool.connection() as conn:
+            self._floor.found(await outbox.lowest_pending(conn))
+
+
+class Audit:
+    """Notices boards that Redis lost or rolled back, without waiting for a new score to arrive there."""
+
+    def __init__(self, pool: Pool, projection: Projection) -> None:
+        self._pool = pool
+        self._projection = projection
+
+    async def run(self) -> None:
+        """Compare every season's board with its fence, cheaply and unlocked; look closer where they differ."""
+        last = ""
+        while True:
+            # PostgreSQL first: what it says is committed, Redis had it before.
+            async with self._pool.connection() as conn:
+                fences = await seasons.fences_after(conn, last, _AUDIT_CHUNK)
+            if not fences:
+                return
+            last = fences[-1].season_id
+            answers = await self._projection.inspect([fence.season_id for fence in fences])
+            for fence, answer in zip(fences, answers, strict=True):
+                if isinstance(answer, RedisError):
+                    raise answer
+                if not fits(fence, answer.stored):
+                    await self._look_closer(fence)
+
+    async def _look_closer(self, fence: seasons.Fence) -> None:
+        try:
+            await reconcile(self._pool, self._projection, fence.season_id)
+        except psycopg.errors.LockNotAvailable:
+            log.debug("audit leaves a season to who holds it", season_id=fence.season_id)
+
+
+class Purge:
+    """Deletes done events past their retention, and what belongs to epochs that a reset ended; in small batches."""
+
+    def __init__(self, pool: Pool, floor: Floor, retention_hours: float) -> None:
+        self._pool = pool
+        self._floor = floor
+        self._retention_hours = retention_hours
+
+    async def run(self) -> None:
+        await self._until_empty("done events", self._purge_outbox)
+        await self._until_empty("standings of ended epochs", self._purge_standings)
+        await self._until_empty("ledger rows of ended epochs", self._purge_ledger)
+
+    async def _until_empty(self, what: str, purge: Callable[[], Awaitable[int]]) -> None:
+        total = 0
+        while deleted := await purge():
+            total += deleted
+            await asyncio.sleep(0)
+        if total:
+            log.info("purged", what=what, rows=total)
+
+    async def _purge_outbox(self) -> int:
+        async with self._pool.connection() as conn:
+            return await outbox.purge(
+                conn, below=self._floor.value, retention_hours=self._retention_hours, limit=_PURGE_CHUNK
+            )
+
+    async def _purge_standings(self) -> int:
+        async with self._pool.connection() as conn:
+            return await standings.purge(conn, _PURGE_CHUNK)
+
+    async def _purge_ledger(self) -> int:
+        async with self._pool.connection() as conn:
+            return await ledger.purge(conn, _PURGE_CHUNK)
