@@ -1,4 +1,4 @@
-"""Reading boards: look-ups that arrive in one turn of the event loop share a Redis pipeline, equal ones share a reply."""
+"""Reading boards: look-ups of one turn of the event loop share a Redis pipeline, equal ones share a reply."""
 
 from __future__ import annotations
 

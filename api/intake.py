@@ -67,6 +67,6 @@ async def _store(conn: Connection, scores: list[Score]) -> list[Exception | None
     except REFUSED as error:
         if len(scores) > 1:
             return [(await _store(conn, [score]))[0] for score in scores]
-        log.error("score refused by the database", score=scores[0]._asdict(), error=str(error).strip())
+        log.warning("score refused by the database", score=scores[0]._asdict(), error=str(error).strip())
         return [InvalidRequestError("the ledger does not take this score", code="score_refused")]
     return [None] * len(scores)

@@ -1,4 +1,4 @@
-"""A request id for every request, and one log line each at debug level. A plain ASGI middleware: it is on every path."""
+"""A request id for every request, and one log line each at debug level. Plain ASGI: it is on every path."""
 
 from __future__ import annotations
 

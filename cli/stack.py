@@ -64,10 +64,7 @@ async def _run(settings: Settings, stack: AsyncExitStack, supervisor: Supervisor
     url = f"http://{settings.api_host}:{settings.api_port}"
     await _until_ready(url)
     supervisor.settle()
-    print(
-        f'ready: {url}   outbox: {servers.psql} -c "select status, count(*) from outbox group by status"',
-        flush=True,
-    )
+    print(f"ready: {url}   ledger: {servers.psql}   Ctrl-C stops everything", flush=True)
     await asyncio.Event().wait()
 
 

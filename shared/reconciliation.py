@@ -143,7 +143,9 @@ async def _rebuild(conn: Connection, projection: Projection, update: Update, see
         raise
     if answer.verdict != "applied":
         await _discard_quietly(projection, update)
-    log.info(
+    # A season's first batch finds no board; that is no news.
+    tell = log.info if update.prev > 0 else log.debug
+    tell(
         "board rebuilt",
         season_id=update.season_id,
         players=staged,

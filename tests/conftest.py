@@ -1,0 +1,165 @@
+"""Fixtures: one PostgreSQL and one Valkey per test run, one cloned database per test, real HTTP.
+
+Nothing is mocked. `servers` are the programs of `make run`; a test that kills a server starts its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+import psycopg
+import pytest
+import uvicorn
+from redis.asyncio import Redis
+
+from api.app import create_app
+from cli.embedded import process
+from cli.embedded.account import server_account
+from cli.embedded.memory import free_port
+from cli.embedded.postgres import EmbeddedPostgres, embedded_dsn
+from cli.embedded.valkey import EmbeddedValkey
+from cli.migrations import migrate
+from shared.postgres import create_pool
+from shared.projection import Projection
+from shared.settings import ServiceSettings
+from worker.app import worker_connection
+from worker.batch import BatchApplier
+
+_PASSWORD = "test"  # on loopback, for the length of a run
+_TEMPLATE = "leaderboard_template"
+
+
+class Servers(NamedTuple):
+    postgres_port: int
+    redis_url: str
+
+    def dsn(self, database: str) -> str:
+        return embedded_dsn(self.postgres_port, _PASSWORD, database)
+
+
+@pytest.fixture(scope="session")
+def scratch():
+    """A folder that the servers' unprivileged user can pass through (pytest's own are mode 700)."""
+    folder = Path(tempfile.mkdtemp(prefix="leaderboard-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers(scratch):
+    """PostgreSQL with a migrated template database, and Valkey. Not durable: no test of theirs pulls the plug."""
+    with asyncio.Runner() as runner:
+        account = server_account()
+        port = free_port()
+        settings = {"fsync": "off", "max_connections": "300"}
+        postgres = EmbeddedPostgres(scratch, port, _PASSWORD, account, settings)
+        valkey = EmbeddedValkey(scratch, free_port(), _PASSWORD, account, {"appendonly": "no"})
+        running = [(postgres.program, runner.run(postgres.start())), (valkey.program, runner.run(valkey.start()))]
+        found = Servers(port, valkey.url())
+        with psycopg.connect(found.dsn("postgres"), autocommit=True) as conn:
+            conn.execute(f"create database {_TEMPLATE}")
+        migrate(found.dsn(_TEMPLATE))
+        yield found
+        for program, started in reversed(running):
+            runner.run(process.stop(program, started, patience_seconds=10))
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def dsn(servers):
+    """A database of the test's own, schema and all."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(servers.dsn("postgres"), autocommit=True) as conn:
+        conn.execute(f"create database {name} template {_TEMPLATE}")
+        yield servers.dsn(name)
+        conn.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture
+async def redis(servers):
+    """A client of an empty Valkey, decoding as the service does."""
+    async with Redis.from_url(servers.redis_url, decode_responses=True, protocol=3) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+def settings(dsn, redis, servers):
+    """Settings of a service on this test's servers, with any free ports."""
+    return make_settings(dsn, servers.redis_url)
+
+
+def make_settings(dsn, redis_url, **changes):
+    given = {"api_port": 0, "worker_health_port": 0, "request_timeout_ms": 3000, "startup_timeout_seconds": 5}
+    return ServiceSettings(_env_file=None, postgres_dsn=dsn, redis_url=redis_url, **{**given, **changes})
+
+
+@pytest.fixture
+async def pool(settings):
+    """Connections as a worker has them."""
+    async with create_pool(worker_connection(settings), max_size=6) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def projection(redis):
+    return Projection(redis)
+
+
+@pytest.fixture
+def applier(pool, projection, settings):
+    """A worker's batches, applied when the test says so."""
+    return BatchApplier(pool, projection, settings.outbox_batch_size, lambda _step: None)
+
+
+class InThread(uvicorn.Server):
+    """A real server in this test's event loop; signals stay with the test runner."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(app):
+    """Serve the application over TCP; yields its base URL."""
+    server = InThread(uvicorn.Config(app, port=0, log_config=None, access_log=False, http="httptools", ws="none"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        if task.done():
+            task.result()
+        await asyncio.sleep(0)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await task
+
+
+@pytest.fixture
+async def http(settings):
+    """A client of a running API."""
+    async with serving(create_app(settings)) as base_url, httpx2.AsyncClient(base_url=base_url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def drain(applier):
+    """Apply batches until nothing is pending; returns how many events that were."""
+
+    async def drain_now():
+        total = 0
+        while (batch := await applier.apply(floor=0, paused=[])).events:
+            total += batch.events
+        return total
+
+    return drain_now
