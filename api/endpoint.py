@@ -37,11 +37,6 @@ class Call:
         self._receive = receive
 
     @property
-    def method(self) -> str:
-        method: str = self._scope["method"]
-        return method
-
-    @property
     def season_id(self) -> SeasonId:
         return parse_season_id(self._scope["path_params"]["sid"])
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import msgspec
-from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from api.boards import Boards
 from api.endpoint import Answer, Call, Endpoint, json_answer, user_id_in, whole_number_in
@@ -59,6 +59,14 @@ class Deleted(msgspec.Struct, frozen=True, rename="camel"):
     deleted: bool = True
 
 
+class _OnlyItsMethod(Route):
+    """A route so wide that other methods must not take its match for "the path is right, the method is not"."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return (Match.NONE, {}) if match is Match.PARTIAL else (match, child_scope)
+
+
 class SeasonsApi:
     def __init__(self, intake: Intake, boards: Boards, resets: Resets) -> None:
         self._intake = intake
@@ -75,7 +83,7 @@ class SeasonsApi:
             Route(f"{season}/leaderboard/rank", Endpoint(self.rank), methods=["GET"]),
             Route(f"{season}/leaderboard/around", Endpoint(self.around), methods=["GET"]),
             Route("/v1/seasons/{sid}", Endpoint(self.delete), methods=["DELETE"]),
-            Route(season, Endpoint(self.unknown)),
+            _OnlyItsMethod(season, Endpoint(self.delete), methods=["DELETE"]),
         ]
 
     async def add_score(self, call: Call) -> Answer:
@@ -108,9 +116,3 @@ class SeasonsApi:
         season_id = call.season_id
         await self._resets.reset(season_id)
         return json_answer(Deleted(season_id))
-
-    async def unknown(self, call: Call) -> Answer:
-        """Any other path below seasons: 404, but an id that no season can have is named as the mistake."""
-        if call.method == "DELETE":
-            _ = call.season_id
-        raise HTTPException(404)

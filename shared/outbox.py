@@ -29,7 +29,7 @@ from unnest(%s::bigint[], %s::text[]) as failure (id, reason)
 where outbox.id = failure.id
 """
 
-_LOWEST_PENDING = """
+LOWEST_PENDING = """
 select coalesce(
   (select min(id) from outbox where status = 'pending'),
   (select max(id) + 1 from outbox),
@@ -67,7 +67,7 @@ async def mark_failed(conn: Connection, reasons: dict[int, str]) -> None:
 
 async def lowest_pending(conn: Connection) -> int:
     """The smallest pending id; with none pending, one beyond the largest id there is."""
-    row = await (await conn.execute(_LOWEST_PENDING)).fetchone()
+    row = await (await conn.execute(LOWEST_PENDING)).fetchone()
     assert row is not None
     return int(row[0])
 

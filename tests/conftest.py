@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import shutil
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from cli.embedded.memory import free_port
 from cli.embedded.postgres import EmbeddedPostgres, embedded_dsn
 from cli.embedded.valkey import EmbeddedValkey
 from cli.migrations import migrate
+from shared import keys
 from shared.postgres import create_pool
 from shared.projection import Projection
 from shared.settings import ServiceSettings
@@ -94,7 +96,7 @@ async def redis(servers):
 
 
 @pytest.fixture
-def settings(dsn, redis, servers):
+def settings(dsn, redis, servers):  # noqa: ARG001 - emptied before the service starts
     """Settings of a service on this test's servers, with any free ports."""
     return make_settings(dsn, servers.redis_url)
 
@@ -140,9 +142,11 @@ async def serving(app):
             task.result()
         await asyncio.sleep(0)
     port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await task
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await task
 
 
 @pytest.fixture
@@ -163,3 +167,58 @@ async def drain(applier):
         return total
 
     return drain_now
+
+
+@pytest.fixture
+def eventually(pool):
+    """Waits until a query finds a row (or, `gone=True`, none); the test's own timeout bounds it."""
+
+    async def wait(query, *, gone=False):
+        async with pool.connection() as conn:
+            while (await (await conn.execute(query)).fetchone() is None) is not gone:
+                await asyncio.sleep(0)
+
+    return wait
+
+
+@pytest.fixture
+def truth(pool, redis):
+    """Compares the three: after a drain, boards == standings == sums of the ledger. Returns the boards."""
+
+    async def compare():
+        async with pool.connection() as conn:
+            return await compare_everywhere(conn, redis)
+
+    return compare
+
+
+_LEDGER = """
+select event.season_id, event.user_id, sum(event.delta)::bigint
+from score_events as event
+join seasons using (season_id, epoch)
+join outbox using (id)
+where outbox.status <> 'failed'
+group by 1, 2
+"""
+
+_STANDINGS = """
+select season_id, user_id, score from standings join seasons using (season_id, epoch) where score is not null
+"""
+
+
+async def compare_everywhere(conn, redis):
+    """Assert that nothing is pending and that all three agree; returns {season: {user: score}} of non-empty boards."""
+    pending = await (await conn.execute("select count(*) from outbox where status = 'pending'")).fetchone()
+    assert pending == (0,)
+    ledger, standings = defaultdict(dict), defaultdict(dict)
+    for season_id, user_id, score in await (await conn.execute(_LEDGER)).fetchall():
+        ledger[season_id][user_id] = score
+    for season_id, user_id, score in await (await conn.execute(_STANDINGS)).fetchall():
+        standings[season_id][user_id] = score
+    boards = {}
+    for (season_id,) in await (await conn.execute("select season_id from seasons")).fetchall():
+        if members := await redis.zrange(keys.board(season_id), 0, -1, withscores=True):
+            boards[season_id] = {user_id: int(score) for user_id, score in members}
+    assert ledger == standings
+    assert boards == standings
+    return boards

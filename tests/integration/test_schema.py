@@ -1,0 +1,92 @@
+"""The schema: migrations equal the metadata, constraints hold, hot statements use the plans they were written for."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from alembic import command
+
+from cli.migrations import alembic_config, migrate
+from shared import ledger, outbox
+from shared.postgres import wait_for_schema
+from shared.revision import REVISION, StaleSchemaError
+from shared.scores import MAX_SCORE, Score
+
+
+def test_the_migrations_lead_to_the_metadata(dsn):
+    command.check(alembic_config(dsn))
+
+
+def test_down_and_up_again(dsn):
+    command.downgrade(alembic_config(dsn), "base")
+    with psycopg.connect(dsn) as conn:
+        tables = conn.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+    assert tables == [("alembic_version",)]
+    migrate(dsn)
+    command.check(alembic_config(dsn))
+
+
+async def test_another_revision_is_refused_with_the_command_that_mends_it(dsn):
+    await wait_for_schema(dsn, 1)
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("update alembic_version set version_num = '0000'")
+        with pytest.raises(
+            StaleSchemaError, match=f"at revision 0000, this build needs {REVISION}.*leaderboard migrate"
+        ):
+            await wait_for_schema(dsn, 1)
+        conn.execute("drop table alembic_version")
+        with pytest.raises(StaleSchemaError, match="at revision none"):
+            await wait_for_schema(dsn, 1)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ("s", "ann", 0),
+        ("s", "ann", MAX_SCORE + 1),
+        ("s", "ann", -MAX_SCORE - 1),
+        ("s", "", 1),
+        ("s", "x" * 129, 1),
+    ],
+)
+async def test_the_ledger_refuses_what_the_door_should_have_refused(pool, row):
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"])
+        with pytest.raises(psycopg.IntegrityError):
+            await ledger.append(conn, [Score(*row)])
+
+
+@pytest.fixture
+async def busy_outbox(pool):
+    """An outbox as a worker finds it: a long tail of done events, a few pending ones."""
+    async with pool.connection() as conn:
+        await conn.execute("insert into seasons (season_id) values ('s')")
+        await conn.execute(
+            "insert into outbox (id, event_type, season_id, epoch, user_id, delta, status, processed_at)"
+            " select n, 'score', 's', 1, 'u' || n, 1, case when n < 19000 then 'done' else 'pending' end, now()"
+            " from generate_series(1, 20000) as n"
+        )
+        await conn.execute("insert into standings select 's', 1, 'u' || n, n, 1 from generate_series(1, 20000) as n")
+        await conn.execute("vacuum analyze")
+        yield conn
+
+
+async def plan(conn, query, parameters):
+    return "\n".join(row[0] for row in await (await conn.execute(f"explain {query}", parameters)).fetchall())
+
+
+async def test_the_claim_reads_the_index_of_pending_events_in_order(busy_outbox):
+    found = await plan(busy_outbox, outbox.CLAIM, (19_000, [], 500))
+    assert "Index Scan using outbox_pending_idx" in found
+    assert "Sort" not in found
+
+
+async def test_the_sweep_reads_one_entry_of_an_index(busy_outbox):
+    found = await plan(busy_outbox, outbox.LOWEST_PENDING, None)
+    assert "outbox_pending_idx" in found
+    assert "Seq Scan" not in found
+
+
+async def test_the_one_liner_of_the_operators(busy_outbox):
+    rows = await (await busy_outbox.execute("select status, count(*) from outbox group by status")).fetchall()
+    assert sorted(rows) == [("done", 18_999), ("pending", 1001)]

@@ -1,0 +1,136 @@
+"""The API when a server behind it is away, and when more comes in than it can take."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import httpx2
+import psycopg
+import pytest
+from conftest import make_settings, serving
+
+from api.app import create_app
+from cli.embedded import process
+from cli.embedded.account import server_account
+from cli.embedded.memory import free_port
+from cli.embedded.postgres import EmbeddedPostgres
+from cli.embedded.valkey import EmbeddedValkey
+from cli.migrations import migrate
+
+SEASON = "/v1/seasons/s"
+BODY = {"userId": "ann", "delta": 1}
+
+
+@pytest.fixture
+async def own_valkey(scratch, tmp_path_factory):
+    """A Valkey that the test may stop and start."""
+    folder = scratch / tmp_path_factory.mktemp("valkey").name
+    folder.mkdir(mode=0o711)
+    valkey = EmbeddedValkey(folder, free_port(), "test", server_account())
+    valkey.running = await valkey.start()
+    yield valkey
+    await process.stop(valkey.program, valkey.running, 5)
+
+
+@pytest.fixture
+async def own_postgres(scratch, tmp_path_factory):
+    """A PostgreSQL that the test may stop and start, schema and all."""
+    folder = scratch / tmp_path_factory.mktemp("postgres").name
+    folder.mkdir(mode=0o711)
+    postgres = EmbeddedPostgres(folder, free_port(), "test", server_account(), {"fsync": "off"})
+    postgres.running = await postgres.start()
+    await asyncio.to_thread(migrate, postgres.dsn())
+    yield postgres
+    await process.stop(postgres.program, postgres.running, 5)
+
+
+@contextlib.contextmanager
+def frozen(postgres):
+    """Every process of the server stopped: connections stay open, nothing is answered."""
+    # Each backend is in a session of its own, so the postmaster's process group does not reach them.
+    postmaster = postgres.running.pid
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    for pid in (postmaster, *map(int, children)):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in (postmaster, *map(int, children)):
+            os.kill(pid, signal.SIGCONT)
+
+
+def client_of(base_url):
+    return httpx2.AsyncClient(base_url=base_url, timeout=20)
+
+
+def assert_503(response, code):
+    assert response.status_code == 503, response.text
+    assert response.json()["code"] == code
+    assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_without_redis_scores_are_taken_and_reads_say_so(dsn, own_valkey):
+    settings = make_settings(dsn, own_valkey.url(), request_timeout_ms=1500)
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+        await process.stop(own_valkey.program, own_valkey.running, 5)
+        assert (await http.post(f"{SEASON}/scores", json=BODY)).status_code == 202
+        for question in ("top", "rank?userId=ann", "around?userId=ann"):
+            assert_503(await http.get(f"{SEASON}/leaderboard/{question}"), "redis_unavailable")
+        assert_503(await http.delete(SEASON), "redis_unavailable")
+        assert (await http.get("/healthz")).status_code == 200
+        ready = await http.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json() == {"status": "not_ready", "redis": "down", "postgres": "ok", "schema": "ok"}
+        own_valkey.running = await own_valkey.start()
+        assert (await http.get(f"{SEASON}/leaderboard/top")).status_code == 200
+        assert (await http.delete(SEASON)).status_code == 200
+
+
+async def test_without_postgres_reads_go_on_and_writes_say_so(own_postgres, servers, redis):
+    await redis.zadd("lb:{s}", {"ann": 5})
+    settings = make_settings(own_postgres.dsn(), servers.redis_url, request_timeout_ms=1500)
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+        assert (await http.post(f"{SEASON}/scores", json=BODY)).status_code == 202
+        own_postgres.running.send_signal(signal.SIGKILL)
+        await own_postgres.running.wait()
+        assert_503(await http.post(f"{SEASON}/scores", json=BODY), "postgres_unavailable")
+        assert_503(await http.delete(SEASON), "postgres_unavailable")
+        assert (await http.get(f"{SEASON}/leaderboard/rank?userId=ann")).json()["score"] == 5
+        assert (await http.get("/healthz")).status_code == 200
+        ready = await http.get("/readyz")
+        assert ready.json() == {"status": "not_ready", "redis": "ok", "postgres": "down", "schema": "unknown"}
+        own_postgres.running = await own_postgres.start()
+        while (await http.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0)
+        assert (await http.post(f"{SEASON}/scores", json=BODY)).status_code == 202
+
+
+async def test_a_postgres_that_hangs_costs_no_more_than_the_deadline(own_postgres, servers):
+    settings = make_settings(own_postgres.dsn(), servers.redis_url, request_timeout_ms=300)
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+        assert (await http.post(f"{SEASON}/scores", json=BODY)).status_code == 202
+        with frozen(own_postgres):
+            assert_503(await http.post(f"{SEASON}/scores", json=BODY), "deadline_exceeded")
+        while (await http.post(f"{SEASON}/scores", json=BODY)).status_code != 202:
+            await asyncio.sleep(0)
+
+
+async def test_more_than_can_wait_is_refused_at_once_and_what_was_taken_is_stored(own_postgres, servers):
+    settings = make_settings(
+        own_postgres.dsn(), servers.redis_url, intake_queue_max=5, intake_batch_max=1, intake_concurrency=1
+    )
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+        responses = await asyncio.gather(*(http.post(f"{SEASON}/scores", json=BODY) for _ in range(60)))
+        taken = [response for response in responses if response.status_code == 202]
+        refused = [response for response in responses if response.status_code != 202]
+        assert taken
+        assert refused
+        for response in refused:
+            assert_503(response, "overloaded")
+        async with await psycopg.AsyncConnection.connect(own_postgres.dsn()) as conn:
+            stored = await (await conn.execute("select count(*) from score_events")).fetchone()
+        assert stored == (len(taken),)
