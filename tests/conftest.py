@@ -27,9 +27,10 @@ from cli.embedded.memory import free_port
 from cli.embedded.postgres import EmbeddedPostgres, embedded_dsn
 from cli.embedded.valkey import EmbeddedValkey
 from cli.migrations import migrate
-from shared import keys
+from shared import keys, ledger
 from shared.postgres import create_pool
 from shared.projection import Projection
+from shared.scores import Score
 from shared.settings import ServiceSettings
 from worker.app import worker_connection
 from worker.batch import BatchApplier
@@ -72,6 +73,29 @@ def servers(scratch):
         yield found
         for program, started in reversed(running):
             runner.run(process.stop(program, started, patience_seconds=10))
+
+
+@pytest.fixture
+async def own_valkey(scratch, tmp_path_factory):
+    """A Valkey that the test may stop and start."""
+    folder = scratch / tmp_path_factory.mktemp("valkey").name
+    folder.mkdir(mode=0o711)
+    valkey = EmbeddedValkey(folder, free_port(), _PASSWORD, server_account())
+    valkey.running = await valkey.start()
+    yield valkey
+    await process.stop(valkey.program, valkey.running, 5)
+
+
+@pytest.fixture
+async def own_postgres(scratch, tmp_path_factory):
+    """A PostgreSQL that the test may stop and start, schema and all."""
+    folder = scratch / tmp_path_factory.mktemp("postgres").name
+    folder.mkdir(mode=0o711)
+    postgres = EmbeddedPostgres(folder, free_port(), _PASSWORD, server_account(), {"fsync": "off"})
+    postgres.running = await postgres.start()
+    await asyncio.to_thread(migrate, postgres.dsn())
+    yield postgres
+    await process.stop(postgres.program, postgres.running, 5)
 
 
 _numbers = itertools.count(1)
@@ -167,6 +191,19 @@ async def drain(applier):
         return total
 
     return drain_now
+
+
+@pytest.fixture
+def add(pool):
+    """Write scores to the ledger, as the API's intake does."""
+
+    async def add_scores(*scores):
+        async with pool.connection() as conn:
+            rows = [Score(*score) for score in scores]
+            await ledger.create_seasons(conn, [row.season_id for row in rows])
+            await ledger.append(conn, rows)
+
+    return add_scores
 
 
 @pytest.fixture

@@ -18,19 +18,6 @@ from worker.loop import Loop
 from worker.upkeep import Audit, Purge
 
 
-@pytest.fixture
-def add(pool):
-    """Write scores to the ledger, as the API's intake does."""
-
-    async def add_scores(*scores):
-        async with pool.connection() as conn:
-            rows = [Score(*score) for score in scores]
-            await ledger.create_seasons(conn, [row.season_id for row in rows])
-            await ledger.append(conn, rows)
-
-    return add_scores
-
-
 class CrashError(Exception):
     """Stands for the death of the worker: the transaction is rolled back, what Redis got stays."""
 

@@ -10,42 +10,13 @@ from pathlib import Path
 
 import httpx2
 import psycopg
-import pytest
 from conftest import make_settings, serving
 
 from api.app import create_app
 from cli.embedded import process
-from cli.embedded.account import server_account
-from cli.embedded.memory import free_port
-from cli.embedded.postgres import EmbeddedPostgres
-from cli.embedded.valkey import EmbeddedValkey
-from cli.migrations import migrate
 
 SEASON = "/v1/seasons/s"
 BODY = {"userId": "ann", "delta": 1}
-
-
-@pytest.fixture
-async def own_valkey(scratch, tmp_path_factory):
-    """A Valkey that the test may stop and start."""
-    folder = scratch / tmp_path_factory.mktemp("valkey").name
-    folder.mkdir(mode=0o711)
-    valkey = EmbeddedValkey(folder, free_port(), "test", server_account())
-    valkey.running = await valkey.start()
-    yield valkey
-    await process.stop(valkey.program, valkey.running, 5)
-
-
-@pytest.fixture
-async def own_postgres(scratch, tmp_path_factory):
-    """A PostgreSQL that the test may stop and start, schema and all."""
-    folder = scratch / tmp_path_factory.mktemp("postgres").name
-    folder.mkdir(mode=0o711)
-    postgres = EmbeddedPostgres(folder, free_port(), "test", server_account(), {"fsync": "off"})
-    postgres.running = await postgres.start()
-    await asyncio.to_thread(migrate, postgres.dsn())
-    yield postgres
-    await process.stop(postgres.program, postgres.running, 5)
 
 
 @contextlib.contextmanager

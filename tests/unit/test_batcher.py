@@ -1,0 +1,237 @@
+"""Group commit: who shares a flush, what each item gets back, who is refused and who is never flushed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.batcher import Batcher
+from shared.errors import DeadlineError, OverloadedError
+
+FOREVER = 60.0
+
+
+class Gate:
+    """A flush that tells when it began and goes on when it is opened; results are the items in upper case."""
+
+    def __init__(self):
+        self.batches = []
+        self.open = asyncio.Event()
+        self._began = asyncio.Queue()
+
+    async def flush(self, items):
+        self.batches.append(items)
+        self._began.put_nowait(items)
+        await self.open.wait()
+        return [item.upper() for item in items]
+
+    async def began(self):
+        return await self._began.get()
+
+
+@pytest.fixture
+def gate():
+    return Gate()
+
+
+def batcher_of(flush, *, max_batch=100, concurrency=1, max_waiting=100, deadline_seconds=FOREVER):
+    return Batcher(
+        flush,
+        max_batch=max_batch,
+        concurrency=concurrency,
+        max_waiting=max_waiting,
+        deadline_seconds=deadline_seconds,
+    )
+
+
+async def begun(batcher, items):
+    """Tasks that submit the items, each of them waiting already."""
+    tasks = [asyncio.create_task(batcher.submit(item)) for item in items]
+    await one_turn()
+    return tasks
+
+
+async def one_turn():
+    """Everything that can run now has run once."""
+    await asyncio.sleep(0)
+
+
+@given(st.lists(st.integers(), max_size=40), st.integers(1, 7), st.integers(1, 3), st.integers(0, 3))
+def test_each_item_is_flushed_once_in_order_and_gets_its_own_result(items, max_batch, concurrency, turns):
+    batches, under_way, most_under_way = [], 0, 0
+
+    async def flush(batch):
+        nonlocal under_way, most_under_way
+        batches.append(batch)
+        under_way += 1
+        most_under_way = max(most_under_way, under_way)
+        for _ in range(turns + len(batch) % 2):
+            await one_turn()
+        under_way -= 1
+        return [("result of", item) for item in batch]
+
+    async def scenario():
+        batcher = batcher_of(flush, max_batch=max_batch, concurrency=concurrency)
+        results = await asyncio.gather(*(batcher.submit(item) for item in items))
+        await batcher.drain()
+        return results
+
+    assert asyncio.run(scenario()) == [("result of", item) for item in items]
+    assert [item for batch in batches for item in batch] == items
+    assert all(1 <= len(batch) <= max_batch for batch in batches)
+    assert most_under_way <= concurrency
+
+
+async def test_what_one_turn_of_the_loop_brings_shares_a_flush(gate):
+    gate.open.set()
+    batcher = batcher_of(gate.flush)
+    assert await asyncio.gather(*(batcher.submit(item) for item in "abc")) == ["A", "B", "C"]
+    assert gate.batches == [["a", "b", "c"]]
+
+
+async def test_what_arrives_during_a_flush_shares_the_next(gate):
+    batcher = batcher_of(gate.flush)
+    first = await begun(batcher, "a")
+    assert await gate.began() == ["a"]
+    later = [task for item in "bcd" for task in await begun(batcher, item)]
+    gate.open.set()
+    assert await asyncio.gather(*first, *later) == ["A", "B", "C", "D"]
+    assert gate.batches == [["a"], ["b", "c", "d"]]
+
+
+async def test_flushes_run_beside_each_other_up_to_the_concurrency(gate):
+    batcher = batcher_of(gate.flush, max_batch=2, concurrency=2)
+    tasks = await begun(batcher, "abcdef")
+    assert [await gate.began(), await gate.began()] == [["a", "b"], ["c", "d"]]
+    await one_turn()
+    assert len(gate.batches) == 2
+    gate.open.set()
+    assert await asyncio.gather(*tasks) == list("ABCDEF")
+
+
+async def test_an_error_of_one_item_is_its_own():
+    async def flush(items):
+        return [ValueError(item) if item == "bad" else item for item in items]
+
+    batcher = batcher_of(flush)
+    results = await asyncio.gather(*map(batcher.submit, ["a", "bad", "b"]), return_exceptions=True)
+    assert [results[0], results[2]] == ["a", "b"]
+    assert isinstance(results[1], ValueError)
+    assert results[1].args == ("bad",)
+
+
+async def test_what_the_flush_raises_goes_to_all_of_its_items_and_to_no_other():
+    async def flush(items):
+        if "bad" in items:
+            raise OSError("down")
+        return items
+
+    batcher = batcher_of(flush, max_batch=2)
+    results = await asyncio.gather(*map(batcher.submit, ["a", "bad", "b"]), return_exceptions=True)
+    assert [type(result) for result in results] == [OSError, OSError, str]
+    assert await batcher.submit("again") == "again"
+
+
+async def test_beyond_the_bound_an_item_is_refused_at_once(gate):
+    batcher = batcher_of(gate.flush, max_waiting=2)
+    tasks = await begun(batcher, "a")
+    await gate.began()
+    tasks += await begun(batcher, "bc")
+    with pytest.raises(OverloadedError) as caught:
+        await batcher.submit("d")
+    assert (caught.value.status, caught.value.code, caught.value.retry_after_seconds) == (503, "overloaded", 1)
+    gate.open.set()
+    assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+    assert gate.batches == [["a"], ["b", "c"]]
+    assert await batcher.submit("d") == "D"
+
+
+async def test_an_item_whose_deadline_passed_before_its_flush_is_never_flushed(gate):
+    batcher = batcher_of(gate.flush, deadline_seconds=0.02)
+    results = await asyncio.gather(*await begun(batcher, "a"), *await begun(batcher, "bc"), return_exceptions=True)
+    assert [type(result) for result in results] == [DeadlineError] * 3
+    assert (results[0].status, results[0].code, results[0].retry_after_seconds) == (503, "deadline_exceeded", 1)
+    gate.open.set()
+    await batcher.drain()
+    assert gate.batches == [["a"]]
+
+
+async def test_who_gave_up_waiting_takes_no_place_in_the_queue(gate):
+    batcher = batcher_of(gate.flush, max_waiting=2, deadline_seconds=0.02)
+    await asyncio.gather(*await begun(batcher, "a"), *await begun(batcher, "bc"), return_exceptions=True)
+    waiting = await begun(batcher, "de")
+    gate.open.set()
+    assert await asyncio.gather(*waiting, return_exceptions=True) == ["D", "E"]
+    assert gate.batches == [["a"], ["d", "e"]]
+
+
+async def test_a_cancelled_submitter_is_not_flushed_and_disturbs_nobody(gate):
+    batcher = batcher_of(gate.flush)
+    first = await begun(batcher, "a")
+    await gate.began()
+    cancelled, waiting = await begun(batcher, "bc")
+    cancelled.cancel()
+    await one_turn()
+    gate.open.set()
+    assert await asyncio.gather(*first, waiting) == ["A", "C"]
+    assert gate.batches == [["a"], ["c"]]
+    assert cancelled.cancelled()
+
+
+async def test_a_submitter_cancelled_during_its_flush_does_not_take_the_others_along(gate):
+    batcher = batcher_of(gate.flush)
+    cancelled, waiting = await begun(batcher, "ab")
+    await gate.began()
+    cancelled.cancel()
+    await one_turn()
+    gate.open.set()
+    assert await waiting == "B"
+    assert cancelled.cancelled()
+
+
+async def test_a_batch_of_which_nobody_waits_any_more_is_no_flush(gate):
+    batcher = batcher_of(gate.flush)
+    first = await begun(batcher, "a")
+    await gate.began()
+    cancelled = await begun(batcher, "bc")
+    for task in cancelled:
+        task.cancel()
+    await one_turn()
+    gate.open.set()
+    await asyncio.gather(*first)
+    await batcher.drain()
+    assert gate.batches == [["a"]]
+    assert await batcher.submit("d") == "D"
+
+
+async def test_drain_waits_for_what_is_under_way_and_for_what_waits(gate):
+    batcher = batcher_of(gate.flush, max_batch=1)
+    tasks = await begun(batcher, "abc")
+    await gate.began()
+    draining = asyncio.create_task(batcher.drain())
+    await one_turn()
+    assert not draining.done()
+    gate.open.set()
+    await draining
+    assert gate.batches == [["a"], ["b"], ["c"]]
+    assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+
+
+async def test_drain_waits_for_a_flush_that_has_yet_to_begin(gate):
+    gate.open.set()
+    batcher = batcher_of(gate.flush)
+    submitting = asyncio.create_task(batcher.submit("a"))
+    draining = asyncio.create_task(batcher.drain())
+    await draining
+    assert gate.batches == [["a"]]
+    assert await submitting == "A"
+
+
+async def test_drain_of_nothing_returns():
+    async def flush(items):
+        return items
+
+    await batcher_of(flush).drain()
