@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypedDict
 
 import aiohttp
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -26,6 +27,7 @@ from cli.migrations import ROOT
 EVENTS: Final = ROOT / "data" / "contributions.csv.gz"
 _SHOWN: Final = 1000
 _PRINTED: Final = 3
+_WIDTH: Final = 100  # of the table where there is no terminal to ask
 _TRIES: Final = 8
 _SETTLE_SECONDS: Final = 60.0
 
@@ -48,10 +50,10 @@ class Event(NamedTuple):
 
 
 def read_events(file: Path) -> Iterator[Event]:
-    """The file's events in its order. Seasons are named after the file's years: "2005" is season `year-2005`."""
+    """The file's events in its order; its column `season`, a year, is the season's id."""
     with gzip.open(file, "rt", encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines):
-            yield Event(f"year-{row['season']}", row["user_id"], int(row["delta"]))
+            yield Event(row["season"], row["user_id"], int(row["delta"]))
 
 
 async def replay(base_url: str, file: Path | None, connections: int, *, as_json: bool) -> None:
@@ -148,10 +150,11 @@ async def _request(session: aiohttp.ClientSession, method: str, path: str, body:
 
 
 def _print_boards(boards: dict[str, list[Row]], totals: dict[str, Counter[str]]) -> None:
-    table = Table(title="final boards")
+    table = Table(title="final boards", box=SIMPLE_HEAD)
     for heading in ("season", "players", *(str(place) for place in range(1, _PRINTED + 1))):
-        table.add_column(heading, justify="right" if heading == "players" else "left", no_wrap=True)
+        table.add_column(heading, justify="right" if heading == "players" else "left")
     for season_id, board in boards.items():
-        best = [f"{row['userId']}  {row['score']:,}" for row in board[:_PRINTED]]
+        best = [f"{row['userId']} {row['score']:,}" for row in board[:_PRINTED]]
         table.add_row(season_id, str(len(totals[season_id])), *best)
-    Console().print(table)
+    console = Console()
+    console.print(table, width=None if console.is_terminal else _WIDTH)

@@ -143,8 +143,8 @@ async def _rebuild(conn: Connection, projection: Projection, update: Update, see
         raise
     if answer.verdict != "applied":
         await _discard_quietly(projection, update)
-    # A season's first batch finds no board; that is no news.
-    tell = log.info if update.prev > 0 else log.debug
+    # A season's first batch finds no board, a reset leaves an empty one; that is no news.
+    tell = log.info if update.prev > 0 and staged > 0 else log.debug
     tell(
         "board rebuilt",
         season_id=update.season_id,
