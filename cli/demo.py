@@ -156,5 +156,4 @@ def _print_boards(boards: dict[str, list[Row]], totals: dict[str, Counter[str]])
     for season_id, board in boards.items():
         best = [f"{row['userId']} {row['score']:,}" for row in board[:_PRINTED]]
         table.add_row(season_id, str(len(totals[season_id])), *best)
-    console = Console()
-    console.print(table, width=None if console.is_terminal else _WIDTH)
+    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from shared import ledger, outbox, seasons, standings
 from shared.postgres import Pool
 from shared.projection import Projection
-from shared.reconciliation import fits, reconcile
+from shared.reconciliation import LateError, SeasonsUnreachableError, fits, reconcile
 from worker.floor import Floor
 from worker.loop import TROUBLE, wait
 
@@ -60,27 +60,37 @@ class Audit:
         self._projection = projection
 
     async def run(self) -> None:
-        """Compare every season's board with its fence, cheaply and unlocked; look closer where they differ."""
+        """Compare every season's board with its fence, cheaply and unlocked; look closer where they differ.
+
+        A season that can't be repaired does not keep the others from being compared; the first such error is raised
+        at the end.
+        """
+        errors: list[Exception] = []
         last = ""
         while True:
             # PostgreSQL first: what it says is committed, Redis had it before.
             async with self._pool.connection() as conn:
                 fences = await seasons.fences_after(conn, last, _AUDIT_CHUNK)
             if not fences:
-                return
+                break
             last = fences[-1].season_id
             answers = await self._projection.inspect([fence.season_id for fence in fences])
             for fence, answer in zip(fences, answers, strict=True):
                 if isinstance(answer, RedisError):
-                    raise answer
-                if not fits(fence, answer.stored):
-                    await self._look_closer(fence)
+                    errors.append(answer)
+                elif not fits(fence, answer.stored):
+                    errors += await self._look_closer(fence)
+        if errors:
+            raise errors[0]
 
-    async def _look_closer(self, fence: seasons.Fence) -> None:
+    async def _look_closer(self, fence: seasons.Fence) -> list[Exception]:
         try:
             await reconcile(self._pool, self._projection, fence.season_id)
         except psycopg.errors.LockNotAvailable:
             log.debug("audit leaves a season to who holds it", season_id=fence.season_id)
+        except (LateError, SeasonsUnreachableError) as error:
+            return [error]
+        return []
 
 
 class Purge:

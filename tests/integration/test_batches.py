@@ -152,6 +152,17 @@ async def test_what_redis_lost_comes_back(add, drain, pool, projection, redis, s
     assert await truth() == expected
 
 
+async def test_an_audit_goes_on_behind_seasons_that_it_cannot_repair(add, drain, pool, projection, redis):
+    await add(*((season_id, "ann", 5) for season_id in ("a-deposed", "b-broken", "c-lost")))
+    await drain()
+    await redis.hincrby(keys.meta("a-deposed"), "timeline", 1)
+    await redis.set(keys.meta("b-broken"), "not a hash")
+    await redis.delete(keys.board("c-lost"))
+    with pytest.raises(DeposedError):
+        await Audit(pool, projection).run()
+    assert await redis.zscore(keys.board("c-lost"), "ann") == 5
+
+
 async def test_an_old_copy_is_patched_not_rebuilt(add, drain, pool, projection, redis, servers, truth, monkeypatch):
     raw = redis.from_url(servers.redis_url)
     await add(*(("s", f"u{number}", number + 1) for number in range(100)))
@@ -296,9 +307,7 @@ async def test_a_batch_gives_up_a_season_held_elsewhere(add, applier, pool):
 @pytest.mark.usefixtures("running_loop")
 async def test_a_season_held_elsewhere_does_not_stall_the_others(add, pool, eventually, truth):
     async with pool.connection() as conn:
-        async with conn.transaction():
-            await ledger.create_seasons(conn, ["held"])
-            await seasons.lock(conn, ["held"])
+        await ledger.create_seasons(conn, ["held"])
         async with conn.transaction():
             await seasons.lock(conn, ["held"])
             await add(("held", "ann", 1), ("free", "ann", 1))

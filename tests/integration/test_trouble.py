@@ -105,3 +105,25 @@ async def test_more_than_can_wait_is_refused_at_once_and_what_was_taken_is_store
         async with await psycopg.AsyncConnection.connect(own_postgres.dsn()) as conn:
             stored = await (await conn.execute("select count(*) from score_events")).fetchone()
         assert stored == (len(taken),)
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(http, monkeypatch):
+    monkeypatch.setattr("api.endpoint._BODY_SECONDS", 0.1)
+    reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+    head = f"POST {SEASON}/scores HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n"
+    writer.write(head.encode() + b'{"userId":')
+    answer = await reader.read()  # to the end: the connection is closed, the rest of the body would be no request
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"body_timeout"' in answer
+    writer.close()
+
+
+async def test_a_client_that_leaves_in_the_middle_stores_nothing(http, pool):
+    _, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+    head = f"POST {SEASON}/scores HTTP/1.1\r\nhost: x\r\ncontent-length: 26\r\n\r\n"
+    writer.write(head.encode() + b'{"userId":"ann","delta":1')
+    await writer.drain()
+    writer.close()
+    assert (await http.get("/healthz")).status_code == 200
+    async with pool.connection() as conn:
+        assert await (await conn.execute("select count(*) from score_events")).fetchone() == (0,)
