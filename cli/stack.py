@@ -58,7 +58,8 @@ async def _run(settings: Settings, stack: AsyncExitStack, supervisor: Supervisor
     servers = await _servers(settings, supervisor)
     await (await wait_for_server(servers.postgres_dsn, settings.startup_timeout_seconds)).close()
     await asyncio.to_thread(migrate, servers.postgres_dsn)
-    environment = {"POSTGRES_DSN": servers.postgres_dsn, "REDIS_URL": servers.redis_url}
+    found = {"postgres_dsn": servers.postgres_dsn, "redis_url": servers.redis_url}
+    environment = settings.model_copy(update=found).environment()
     for module in ("worker", "api"):
         await supervisor.keep(Program(module, [sys.executable, "-m", module], cwd=ROOT, environment=environment))
     url = f"http://{settings.api_host}:{settings.api_port}"

@@ -57,6 +57,10 @@ class Settings(BaseSettings):
         None, description="tests only: the worker kills itself at this step of a batch; unset in production"
     )
 
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a process that is started with them."""
+        return {name.upper(): str(value) for name, value in self.model_dump().items() if value is not None}
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _lower(cls, value: Any) -> Any:
