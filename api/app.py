@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import signal
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from api.board_changes import follow_changes
 from api.boards import Boards
 from api.errors import HANDLERS
 from api.health_api import HealthApi
@@ -18,6 +20,7 @@ from api.intake import Intake
 from api.request_log import RequestLog
 from api.resets import Resets
 from api.seasons_api import SeasonsApi
+from api.top_cache import ServeKept, TopCache
 from shared.lifetime import die_with_parent
 from shared.logs import configure_logs
 from shared.postgres import connection_settings, create_pool
@@ -42,7 +45,10 @@ def api_connection(settings: ServiceSettings) -> str:
 def create_app(settings: ServiceSettings) -> Starlette:
     """The application; it connects when its lifespan starts."""
     pool = create_pool(api_connection(settings), max_size=settings.db_pool_max)
-    client = create_client(settings.redis_url, "api", timeout_seconds=settings.request_timeout_ms / 1000, retries=1)
+    timeout_seconds = settings.request_timeout_ms / 1000
+    client = create_client(settings.redis_url, "api", timeout_seconds=timeout_seconds, retries=1)
+    listener = create_client(settings.redis_url, "api-changes", timeout_seconds=timeout_seconds, retries=0)
+    top_cache = TopCache()
     intake = Intake(pool, settings)
     boards = Boards(client, settings)
     resets = Resets(pool, Projection(client), settings)
@@ -51,16 +57,20 @@ def create_app(settings: ServiceSettings) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await pool.open()
         log.info("api started", address=f"{settings.api_host}:{settings.api_port}")
+        following = asyncio.create_task(follow_changes(listener, top_cache))
         try:
             yield
             await intake.drain()
         finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await listener.aclose()
             await client.aclose()
             await pool.close()
 
     app = Starlette(
-        routes=[*SeasonsApi(intake, boards, resets).routes(), *HealthApi(pool, client).routes()],
-        middleware=[Middleware(RequestLog)],
+        routes=[*SeasonsApi(intake, boards, resets, top_cache).routes(), *HealthApi(pool, client).routes()],
+        middleware=[Middleware(RequestLog), Middleware(ServeKept, cache=top_cache)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

@@ -40,6 +40,11 @@ class Call:
     def season_id(self) -> SeasonId:
         return parse_season_id(self._scope["path_params"]["sid"])
 
+    @property
+    def key(self) -> tuple[str, bytes]:
+        """What tells one GET from another: path and query string as they came."""
+        return self._scope["path"], self._scope["query_string"]
+
     def query(self) -> dict[str, str]:
         """Parameters of the query string; of a repeated one the last counts."""
         try:
@@ -94,13 +99,14 @@ class Endpoint:
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", b"%d" % len(body)),
-                ],
+                "headers": json_headers(body),
             }
         )
         await send({"type": "http.response.body", "body": body})
+
+
+def json_headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

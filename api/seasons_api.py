@@ -10,6 +10,7 @@ from api.boards import Boards
 from api.endpoint import Answer, Call, Endpoint, json_answer, user_id_in, whole_number_in
 from api.intake import Intake
 from api.resets import Resets
+from api.top_cache import TopCache
 from shared.scores import Score, parse_delta, parse_user_id
 
 
@@ -68,9 +69,10 @@ class _OnlyItsMethod(Route):
 
 
 class SeasonsApi:
-    def __init__(self, intake: Intake, boards: Boards, resets: Resets) -> None:
+    def __init__(self, intake: Intake, boards: Boards, resets: Resets, top_cache: TopCache) -> None:
         self._intake = intake
         self._boards = boards
+        self._top_cache = top_cache
         self._resets = resets
         self._score_decoder = msgspec.json.Decoder(ScoreBody)
 
@@ -96,8 +98,12 @@ class SeasonsApi:
     async def top(self, call: Call) -> Answer:
         season_id = call.season_id
         limit = whole_number_in(call.query(), "limit", default=10, lowest=1, highest=1000)
-        entries = await self._boards.top(season_id, limit)
-        return json_answer(Top(season_id, [Player(*entry) for entry in entries]))
+
+        async def load() -> bytes:
+            entries = await self._boards.top(season_id, limit)
+            return msgspec.json.encode(Top(season_id, [Player(*entry) for entry in entries]))
+
+        return Answer(200, await self._top_cache.fetch(call.key, season_id, load))
 
     async def rank(self, call: Call) -> Answer:
         season_id, user_id = call.season_id, user_id_in(call.query())
@@ -115,4 +121,5 @@ class SeasonsApi:
     async def delete(self, call: Call) -> Answer:
         season_id = call.season_id
         await self._resets.reset(season_id)
+        self._top_cache.drop([season_id])
         return json_answer(Deleted(season_id))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from shared.scores import SeasonId
+
+CHANGES: Final = "lb:changes"
+"""The channel that tells which seasons changed: their ids, one a line."""
 
 
 def board(season_id: SeasonId) -> str:

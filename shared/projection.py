@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from redis.exceptions import RedisError
 
@@ -52,6 +52,10 @@ class Update(NamedTuple):
     standings: Sequence[Standing] = ()
 
 
+_Call: TypeAlias = tuple[SeasonId, list[str], list[Any]]
+"""A season, the keys of a script there, and its arguments."""
+
+
 class Projection:
     """Client of the scripts. Raises redis.exceptions.RedisError when Redis does not answer."""
 
@@ -60,10 +64,11 @@ class Projection:
 
     async def apply(self, updates: Sequence[Update]) -> list[Answer | RedisError]:
         """Send all updates in one pipeline; per update what the board answered, or why it could not."""
-        return await self._run(
+        return await self._write(
             APPLY,
             [
                 (
+                    update.season_id,
                     _keys(update.season_id),
                     [update.timeline, update.epoch, update.prev, update.token, *_changes(update.standings)],
                 )
@@ -73,11 +78,11 @@ class Projection:
 
     async def inspect(self, season_ids: Sequence[SeasonId]) -> list[Answer | RedisError]:
         """What each board says of itself, in one pipeline."""
-        return await self._run(INSPECT, [(_keys(season_id), []) for season_id in season_ids])
+        return await self._run(INSPECT, [(season_id, _keys(season_id), []) for season_id in season_ids])
 
     async def patch(self, update: Update, seen: Stored, standings: Sequence[Standing]) -> Answer:
         """Write the standings and the update's token, provided that the board still says `seen`; else "moved"."""
-        return await self._run_one(PATCH, _keys(update.season_id), [*seen, update.token, *_changes(standings)])
+        return await self._write_one(PATCH, update, [*seen, update.token, *_changes(standings)])
 
     async def stage(self, update: Update, scores: Iterable[tuple[UserId, int]]) -> None:
         """Add players to the board that `swap` will put in place."""
@@ -90,29 +95,37 @@ class Projection:
     async def swap(self, update: Update, seen: Stored, staged: int) -> Answer:
         """Replace the whole board by the staged one, provided that it still says `seen` and all `staged` members
         are there; else "moved"."""
-        return await self._run_one(
-            SWAP,
-            [*_keys(update.season_id), keys.staging(update.season_id, update.token)],
-            [*seen, update.timeline, update.epoch, update.token, staged],
-        )
+        arguments = [*seen, update.timeline, update.epoch, update.token, staged]
+        return await self._write_one(SWAP, update, arguments, keys.staging(update.season_id, update.token))
 
     async def discard_staged(self, update: Update) -> None:
         await self._client.unlink(keys.staging(update.season_id, update.token))
 
-    async def _run_one(self, script: Script, key_names: list[str], arguments: list[Any]) -> Answer:
-        (answer,) = await self._run(script, [(key_names, arguments)])
+    async def _write_one(self, script: Script, update: Update, arguments: list[Any], *more_keys: str) -> Answer:
+        (answer,) = await self._write(script, [(update.season_id, [*_keys(update.season_id), *more_keys], arguments)])
         if isinstance(answer, RedisError):
             raise answer
         return answer
 
-    async def _run(self, script: Script, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Answer | RedisError]:
-        # SCRIPT LOAD in front costs microseconds and makes NOSCRIPT impossible, also right after a restart.
+    async def _write(self, script: Script, calls: Sequence[_Call]) -> list[Answer | RedisError]:
+        return await self._run(script, calls, changed="\n".join(season_id for season_id, _, _ in calls))
+
+    async def _run(
+        self, script: Script, calls: Sequence[_Call], changed: str | None = None
+    ) -> list[Answer | RedisError]:
         async with self._client.pipeline(transaction=False) as pipe:
+            # SCRIPT LOAD in front costs microseconds and makes NOSCRIPT impossible, also right after a restart.
             pipe.script_load(script.text)
-            for key_names, arguments in calls:
+            for _, key_names, arguments in calls:
                 pipe.evalsha(script.sha, len(key_names), *key_names, *arguments)
+            if changed is not None:
+                # A hint: who misses it keeps an answer for a second at most.
+                pipe.publish(keys.CHANGES, changed)
             _, *replies = await pipe.execute(raise_on_error=False)
-        return [reply if isinstance(reply, RedisError) else Answer(reply[0], Stored(*reply[1:])) for reply in replies]
+        return [
+            reply if isinstance(reply, RedisError) else Answer(reply[0], Stored(*reply[1:]))
+            for reply in replies[: len(calls)]
+        ]
 
 
 def _keys(season_id: SeasonId) -> list[str]:

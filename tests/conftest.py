@@ -173,10 +173,14 @@ async def serving(app):
         await task
 
 
+def client_of(base_url):
+    return httpx2.AsyncClient(base_url=base_url, timeout=20)
+
+
 @pytest.fixture
 async def http(settings):
     """A client of a running API."""
-    async with serving(create_app(settings)) as base_url, httpx2.AsyncClient(base_url=base_url, timeout=20) as client:
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as client:
         yield client
 
 

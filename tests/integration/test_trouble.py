@@ -8,9 +8,8 @@ import os
 import signal
 from pathlib import Path
 
-import httpx2
 import psycopg
-from conftest import make_settings, serving
+from conftest import client_of, make_settings, serving
 
 from api.app import create_app
 from cli.embedded import process
@@ -32,10 +31,6 @@ def frozen(postgres):
     finally:
         for pid in (postmaster, *map(int, children)):
             os.kill(pid, signal.SIGCONT)
-
-
-def client_of(base_url):
-    return httpx2.AsyncClient(base_url=base_url, timeout=20)
 
 
 def assert_503(response, code):

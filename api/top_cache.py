@@ -1,0 +1,142 @@
+"""Encoded answers for top-N, kept in this process until their season changes. No read is older than a second.
+
+Dropped when the worker says that the season changed; kept only while somebody listens for that. Looked up in front of
+the router: on a quiet board an answer costs no more than sending it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.endpoint import json_headers
+from shared.scores import SeasonId
+
+_MAX_AGE_SECONDS: Final = 1.0
+"""Bounds the age of an answer whatever happens to the messages that should have dropped it."""
+
+_MAX_BYTES: Final = 32 * 1024 * 1024
+
+Key: TypeAlias = tuple[str, bytes]
+"""Path and query string, as the client sent them."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    season_id: SeasonId
+    start: Message
+    body: Message
+    stale_at: float
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A look-up under way, shared by all who ask for the same meanwhile."""
+
+    season_id: SeasonId
+    task: asyncio.Task[bytes]
+    started: float
+
+
+class TopCache:
+    """Of one event loop. It starts closed: nothing is kept until `open` is called."""
+
+    def __init__(self) -> None:
+        self._open = False
+        self._bytes = 0
+        self._kept: dict[Key, _Kept] = {}
+        self._flights: dict[Key, _Flight] = {}
+        self._keys: defaultdict[SeasonId, set[Key]] = defaultdict(set)
+
+    def get(self, key: Key) -> tuple[Message, Message] | None:
+        """The two ASGI messages of a kept answer, None where there is none or it is a second old."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        if kept.stale_at <= time.monotonic():
+            self._unlist(key, kept.season_id)
+            self._forget(key)
+            return None
+        return kept.start, kept.body
+
+    async def fetch(self, key: Key, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> bytes:
+        """What `load` returns, called once for all who ask at the same time. Raises what it raises."""
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = _Flight(season_id, asyncio.ensure_future(load()), time.monotonic())
+            self._flights[key] = flight
+            self._keys[season_id].add(key)
+            flight.task.add_done_callback(lambda _task: self._landed(key, flight))
+        return await asyncio.shield(flight.task)
+
+    def drop(self, season_ids: Iterable[SeasonId]) -> None:
+        """The seasons changed: forget their answers; look-ups under way may be from before, so they are not kept."""
+        for season_id in season_ids:
+            for key in self._keys.pop(season_id, ()):
+                self._flights.pop(key, None)
+                self._forget(key)
+
+    def open(self) -> None:
+        """Somebody listens for changes from now on."""
+        self.close()
+        self._open = True
+
+    def close(self) -> None:
+        """Nobody listens: forget everything and keep nothing."""
+        self._open = False
+        self.drop(tuple(self._keys))
+
+    def _landed(self, key: Key, flight: _Flight) -> None:
+        if self._flights.get(key) is not flight:
+            return  # the season changed meanwhile
+        del self._flights[key]
+        if flight.task.cancelled() or flight.task.exception() is not None or not self._open:
+            self._unlist(key, flight.season_id)
+            return
+        body = flight.task.result()
+        self._kept[key] = _Kept(
+            flight.season_id,
+            {"type": "http.response.start", "status": 200, "headers": json_headers(body)},
+            {"type": "http.response.body", "body": body},
+            flight.started + _MAX_AGE_SECONDS,
+        )
+        self._bytes += len(body)
+        while self._bytes > _MAX_BYTES:
+            oldest = next(iter(self._kept))
+            self._unlist(oldest, self._kept[oldest].season_id)
+            self._forget(oldest)
+
+    def _forget(self, key: Key) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._bytes -= len(kept.body["body"])
+
+    def _unlist(self, key: Key, season_id: SeasonId) -> None:
+        keys = self._keys[season_id]
+        keys.discard(key)
+        if not keys:
+            del self._keys[season_id]
+
+
+class ServeKept:
+    """Middleware in front of the router: answers what is kept, passes on everything else."""
+
+    def __init__(self, app: ASGIApp, cache: TopCache) -> None:
+        self._app = app
+        self._cache = cache
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET":
+            kept = self._cache.get((scope["path"], scope["query_string"]))
+            if kept is not None:
+                start, body = kept
+                await send(start)
+                await send(body)
+                return
+        await self._app(scope, receive, send)
