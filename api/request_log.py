@@ -41,7 +41,8 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", own)]
+                # A new message: the one we were given may be kept and sent again.
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", own)]}
             await send(message)
 
         if not self._debug:

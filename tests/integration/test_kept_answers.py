@@ -111,6 +111,17 @@ async def test_what_is_kept_is_bounded(cache, monkeypatch):
     assert len(cache._keys) == 2
 
 
+async def test_a_kept_answer_is_sent_as_the_first_one_was_but_for_its_request_id(http):
+    ids = set()
+    for _ in range(5):
+        response = await http.get(TOP)
+        assert response.json() == {"seasonId": "s", "items": []}
+        names = sorted(name for name, _ in response.headers.multi_items())
+        assert names == ["content-length", "content-type", "date", "server", "x-request-id"]
+        ids.add(response.headers["x-request-id"])
+    assert len(ids) == 5
+
+
 async def test_a_batch_is_seen_by_who_had_a_kept_answer(http, add, drain):
     for total in range(1, 30):
         await add(("s", "ann", 1))
