@@ -6,6 +6,7 @@ Exit codes: 0 stopped, 1 could not start, 2 settings are wrong.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
 import psycopg
@@ -13,6 +14,7 @@ import uvicorn
 
 from api.app import api_connection
 from shared.logs import configure_logs
+from shared.ports import PortTakenError, require_free
 from shared.postgres import wait_for_schema
 from shared.revision import StaleSchemaError
 from shared.settings import SettingsError, load_service_settings
@@ -25,9 +27,12 @@ def main() -> int:
         print(f"api: {error}", file=sys.stderr)  # noqa: T201 - logs are not configured yet
         return 2
     configure_logs(settings, "api")
+    # uvicorn sends itself the signal again once it has stopped; and it may come before uvicorn runs.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         asyncio.run(wait_for_schema(api_connection(settings), settings.startup_timeout_seconds))
-    except (StaleSchemaError, psycopg.Error) as error:
+        require_free("API_PORT", settings.api_host, settings.api_port)
+    except (StaleSchemaError, PortTakenError, psycopg.Error) as error:
         print(f"api: can't start: {str(error).strip()}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:

@@ -61,7 +61,12 @@ async def replay(base_url: str, file: Path | None, connections: int, *, as_json:
 
     Raises DemoError, also when a board is still wrong a minute after the last event.
     """
-    events = list(read_events(file or EVENTS))
+    if not base_url.startswith(("http://", "https://")):
+        raise DemoError(f"the base URL must start with http:// or https://, not {base_url!r}")
+    try:
+        events = list(read_events(file or EVENTS))
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise DemoError(f"can't read events from {file or EVENTS}: {error}") from error
     totals: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for event in events:
         totals[event.season_id][event.user_id] += event.delta

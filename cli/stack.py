@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -18,16 +19,18 @@ import psycopg
 import structlog
 
 from cli.embedded.account import server_account
-from cli.embedded.memory import recall
+from cli.embedded.memory import free_port, recall
 from cli.embedded.postgres import EmbeddedPostgres, PostgresError
 from cli.embedded.process import Program
 from cli.embedded.valkey import EmbeddedValkey, ValkeyError
 from cli.migrations import ROOT, migrate
 from cli.supervisor import StackError, Supervisor
+from shared.ports import PortTakenError, require_free
 from shared.postgres import wait_for_server
 from shared.settings import Settings
 
 _READY_SECONDS: Final = 60.0
+_LET_GO_SECONDS: Final = 3.0
 
 log = structlog.get_logger()
 
@@ -48,7 +51,7 @@ async def run_stack(settings: Settings) -> None:
             if supervisor.failure is not None:
                 raise StackError(str(supervisor.failure)) from supervisor.failure
             raise
-        except (PostgresError, ValkeyError, psycopg.Error, OSError) as error:
+        except (PostgresError, ValkeyError, PortTakenError, psycopg.Error, OSError) as error:
             raise StackError(str(error).strip()) from error
 
 
@@ -58,11 +61,16 @@ async def _run(settings: Settings, stack: AsyncExitStack, supervisor: Supervisor
     servers = await _servers(settings, supervisor)
     await (await wait_for_server(servers.postgres_dsn, settings.startup_timeout_seconds)).close()
     await asyncio.to_thread(migrate, servers.postgres_dsn)
-    found = {"postgres_dsn": servers.postgres_dsn, "redis_url": servers.redis_url}
+    # Another service may answer on that port, and even say that it is ready.
+    await _until_free("API_PORT", settings.api_host, settings.api_port)
+    await _until_free("WORKER_HEALTH_PORT", settings.worker_health_host, settings.worker_health_port)
+    port = settings.api_port or free_port()
+    found = {"postgres_dsn": servers.postgres_dsn, "redis_url": servers.redis_url, "api_port": port}
     environment = settings.model_copy(update=found).environment()
     for module in ("worker", "api"):
         await supervisor.keep(Program(module, [sys.executable, "-m", module], cwd=ROOT, environment=environment))
-    url = f"http://{settings.api_host}:{settings.api_port}"
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    url = f"http://{host}:{port}"
     await _until_ready(url)
     supervisor.settle()
     print(f"ready: {url}   ledger: {servers.psql}   Ctrl-C stops everything", flush=True)
@@ -86,6 +94,20 @@ async def _servers(settings: Settings, supervisor: Supervisor) -> Servers:
         await supervisor.keep(valkey.program, valkey.start)
         redis_url = valkey.url()
     return Servers(dsn, redis_url, psql)
+
+
+async def _until_free(setting: str, host: str, port: int) -> None:
+    """Give the processes of a run that was killed a moment to let go of the port."""
+    give_up_at = time.monotonic() + _LET_GO_SECONDS
+    while True:
+        try:
+            require_free(setting, host, port)
+        except PortTakenError:
+            if time.monotonic() >= give_up_at:
+                raise
+        else:
+            return
+        await asyncio.sleep(0.1)
 
 
 async def _until_ready(url: str) -> None:

@@ -46,6 +46,8 @@ class Batcher(Generic[Item, Result]):
         Raises OverloadedError at once when too many wait, DeadlineError when the time is up (an item not yet
         flushed by then never will be), or what the flush said.
         """
+        while self._waiting and self._waiting[0][1].done():
+            self._waiting.popleft()  # who gave up takes no place; deadlines pass in the order of arrival
         if len(self._waiting) >= self._max_waiting:
             raise OverloadedError(f"{self._max_waiting} requests wait already; try again shortly")
         loop = asyncio.get_running_loop()

@@ -19,7 +19,9 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, str_strip_whitespace=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, str_strip_whitespace=True
+    )
 
     postgres_dsn: str | None = Field(None, description="PostgreSQL, the ledger: URL or key=value string")
     redis_url: str | None = Field(None, description="Redis or Valkey, the projection: redis://, rediss:// or unix://")
@@ -66,11 +68,6 @@ class Settings(BaseSettings):
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("postgres_dsn", "redis_url", "fault_point", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: Any) -> Any:
-        return None if value == "" else value
-
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, value: str | None) -> str | None:
@@ -86,6 +83,8 @@ class ServiceSettings(Settings):
     redis_url: str = Field(description="Redis or Valkey, the projection: redis://, rediss:// or unix://")
 
 
+_MAY_HOLD_A_PASSWORD = ("POSTGRES_DSN", "REDIS_URL")
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -96,7 +95,9 @@ def _load(kind: type[S]) -> S:
         lines = []
         for mistake in error.errors():
             name = str(mistake["loc"][0]).upper()
-            wrong = "is required" if mistake["type"] == "missing" else f"{mistake['msg']}, not {mistake['input']!r}"
+            wrong = "is required" if mistake["type"] == "missing" else mistake["msg"]
+            if mistake["type"] != "missing" and name not in _MAY_HOLD_A_PASSWORD:
+                wrong += f", not {mistake['input']!r}"
             lines.append(f"  {name}: {wrong}")
         raise SettingsError("settings are wrong (environment or .env):\n" + "\n".join(lines)) from error
 

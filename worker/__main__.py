@@ -13,6 +13,7 @@ import psycopg
 import uvloop
 
 from shared.logs import configure_logs
+from shared.ports import PortTakenError, require_free
 from shared.postgres import wait_for_schema
 from shared.revision import StaleSchemaError
 from shared.settings import ServiceSettings, SettingsError, load_service_settings
@@ -28,7 +29,7 @@ def main() -> int:
     configure_logs(settings, "worker")
     try:
         uvloop.run(_serve(settings))
-    except (StaleSchemaError, psycopg.Error, ValueError) as error:
+    except (StaleSchemaError, PortTakenError, psycopg.Error, ValueError) as error:
         print(f"worker: can't start: {str(error).strip()}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
@@ -46,6 +47,7 @@ async def _serve(settings: ServiceSettings) -> None:
         waiting.cancel()
         return
     await waiting
+    require_free("WORKER_HEALTH_PORT", settings.worker_health_host, settings.worker_health_port)
     stopping.cancel()
     await run_worker(settings, stop)
 

@@ -37,7 +37,7 @@ def server_account() -> Account | None:
 
 def reachable_copy(folder: Path, version: str, account: Account | None) -> Path:
     """`folder` itself where `account` can read it, else a copy of it that it can, made once per `version`."""
-    if account is None or _reaches(folder, account):
+    if account is None or _reaches(folder, account, 'cd "$1" && ls . >/dev/null'):
         return folder
     copy = _ELSEWHERE / "programs" / version / folder.name
     if not copy.exists():
@@ -61,7 +61,7 @@ def server_folder(data_dir: Path, name: str, account: Account | None) -> Path:
     folder = data_dir / name
     if not folder.exists():
         folder.unlink(missing_ok=True)  # a link to what somebody removed
-        if account is None or _reaches(data_dir, account):
+        if account is None or _reaches(data_dir, account, 'cd "$1"'):
             folder.mkdir(mode=0o700)
         else:
             (_ELSEWHERE / "data").mkdir(parents=True, exist_ok=True)
@@ -71,10 +71,10 @@ def server_folder(data_dir: Path, name: str, account: Account | None) -> Path:
     return folder.resolve()
 
 
-def _reaches(path: Path, account: Account) -> bool:
+def _reaches(path: Path, account: Account, command: str) -> bool:
     """Ask as that user: modes, ACLs and mounts all have their say."""
     probe = subprocess.run(
-        ["/bin/sh", "-c", 'cd "$1" && ls . >/dev/null', "sh", str(path)],
+        ["/bin/sh", "-c", command, "sh", str(path)],
         user=account.uid,
         group=account.gid,
         extra_groups=[],

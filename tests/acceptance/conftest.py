@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,7 +58,7 @@ class Process(SimpleNamespace):
                         pid=int(folder.name),
                         parent=int((folder / "stat").read_text().rpartition(")")[2].split()[1]),
                         argv=(folder / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1],
-                        cwd=os.readlink(folder / "cwd"),
+                        cwd=str((folder / "cwd").readlink()),
                         environ=(folder / "environ").read_bytes().split(b"\0"),
                     )
                 except OSError:
@@ -130,30 +130,31 @@ class Run:
             return {one.pid for one in found if one.argv[-2:] == ["-m", "worker"]}
         program = {"postgres": "postgres", "valkey": "valkey-server"}[name]
         ours = [one for one in found if one.parent == self.process.pid and one.argv]
-        return {one.pid for one in ours if Path(one.argv[0].split()[0]).name == program}
+        return {one.pid for one in ours if Path(one.argv[0]).name.split()[0] == program}
 
     def end(self, number, times=1):
         """Send the signal, once or several times; returns the exit code."""
         for _ in range(times):
             self.process.send_signal(number)
-        return self.until_end()
+        return self.process.wait(_PATIENCE_SECONDS)
 
-    def until_end(self):
-        """The exit code."""
-        try:
-            return self.process.wait(_PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"it still runs; it said: {self.out}{self.err}")
+    def until_refused(self):
+        """The exit code of one that must not become ready."""
+        until(lambda: self.process.poll() is not None or self.out, "an end")
+        assert self.out == ""
+        return self.process.wait(_PATIENCE_SECONDS)
 
     def until_nothing_is_left(self):
         until(lambda: not self.processes(), f"no process left of {self.data_dir}", seconds=15)
 
     def clean_up(self):
         """Whatever happened: no process, and no data that the servers keep elsewhere for root."""
-        for one in self.processes():
-            os.kill(one.pid, signal.SIGKILL)
         if self.process is not None:
+            self.process.kill()  # first, or it would start the others again
             self.process.wait()
+        for one in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGKILL)
         self.until_nothing_is_left()
         for name in ("postgres", "valkey"):
             link = self.data_dir / name
@@ -236,41 +237,49 @@ def stack(_shared_run):
     return _shared_run.until_ready()
 
 
-@pytest.fixture(scope="session")
-def program():
-    """Run a Python module with arguments and settings to its end."""
-
-    def run(*argv, **settings):
-        return subprocess.run(
-            [sys.executable, "-m", *argv],
-            cwd=ROOT,
-            env=environment(settings),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE_SECONDS,
-            check=False,
-        )
-
-    return run
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture
 def start_program():
-    """Start a Python module with settings; the caller ends it."""
+    """Start a Python module with arguments and settings; one that still runs in the end is killed."""
+    with ExitStack() as stack:
 
-    def start(*argv, **settings):
-        return subprocess.Popen(
-            [sys.executable, "-m", *argv],
-            cwd=ROOT,
-            env=environment(settings),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        def start(*argv, **settings):
+            process = subprocess.Popen(
+                [sys.executable, "-m", *argv],
+                cwd=ROOT,
+                env=environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            return process
 
-    return start
+        yield start
+
+
+@pytest.fixture
+def program(start_program):
+    """Run a Python module with arguments and settings to its end."""
+    return lambda *argv, **settings: ended(start_program(*argv, **settings))
+
+
+def ended(process):
+    """The process with its output, once it ended."""
+    out, err = process.communicate(timeout=_PATIENCE_SECONDS)
+    return SimpleNamespace(name=process.args[-1], returncode=process.returncode, stdout=out, stderr=err)
+
+
+@pytest.fixture
+def at_once(start_program):
+    """Run several programs with the same settings, beside each other, to their ends."""
+    return lambda *argvs, **settings: [ended(one) for one in [start_program(*argv, **settings) for argv in argvs]]
+
+
+@pytest.fixture
+def api_and_worker(at_once):
+    return lambda **settings: at_once(["api"], ["worker"], **settings)
 
 
 @pytest.fixture

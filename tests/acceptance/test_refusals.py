@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,6 @@ import pytest
 from cli.embedded.memory import free_port
 from cli.migrations import ROOT
 from shared.revision import REVISION
-
-PROCESSES = ["api", "worker"]
 
 
 def assert_refused(done, code, *words):
@@ -35,40 +34,45 @@ def nobody_dsn():
     return f"postgresql://127.0.0.1:{free_port()}/board"
 
 
-@pytest.mark.parametrize("process", PROCESSES)
-def test_without_a_schema(program, servers, empty_dsn, process):
-    done = program(process, POSTGRES_DSN=empty_dsn, REDIS_URL=servers.redis_url)
-    assert_refused(done, 1, f"{process}: can't start", "revision none", "leaderboard migrate")
+@pytest.fixture
+def taken_port():
+    """A port that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        yield somebody.getsockname()[1]
 
 
-@pytest.mark.parametrize("process", PROCESSES)
-def test_with_a_stale_schema(program, servers, stale_dsn, process):
-    done = program(process, POSTGRES_DSN=stale_dsn, REDIS_URL=servers.redis_url)
-    assert_refused(done, 1, f"{process}: can't start", "0000", REVISION, "leaderboard migrate")
+def test_without_a_schema(api_and_worker, servers, empty_dsn):
+    for done in api_and_worker(POSTGRES_DSN=empty_dsn, REDIS_URL=servers.redis_url):
+        assert_refused(done, 1, f"{done.name}: can't start", "revision none", "leaderboard migrate")
 
 
-@pytest.mark.parametrize("process", PROCESSES)
-def test_without_an_answer_of_postgres(program, servers, nobody_dsn, process):
-    done = program(process, POSTGRES_DSN=nobody_dsn, REDIS_URL=servers.redis_url, STARTUP_TIMEOUT_SECONDS="0.5")
-    assert_refused(done, 1, f"{process}: can't start", "127.0.0.1", "refused")
+def test_with_a_stale_schema(api_and_worker, servers, stale_dsn):
+    for done in api_and_worker(POSTGRES_DSN=stale_dsn, REDIS_URL=servers.redis_url):
+        assert_refused(done, 1, f"{done.name}: can't start", "0000", REVISION, "leaderboard migrate")
 
 
-@pytest.mark.parametrize("process", PROCESSES)
-def test_with_a_dsn_that_is_none(program, servers, process):
-    done = program(process, POSTGRES_DSN="no dsn", REDIS_URL=servers.redis_url)
-    assert_refused(done, 1, f"{process}: can't start")
+def test_without_an_answer_of_postgres(api_and_worker, servers, nobody_dsn):
+    for done in api_and_worker(POSTGRES_DSN=nobody_dsn, REDIS_URL=servers.redis_url, STARTUP_TIMEOUT_SECONDS="0.5"):
+        assert_refused(done, 1, f"{done.name}: can't start", "127.0.0.1", "refused")
 
 
-@pytest.mark.parametrize("argv", [["api"], ["worker"], ["cli", "run"], ["cli", "migrate"], ["cli", "psql"]], ids=str)
-def test_with_wrong_settings_every_one_of_them_is_told(program, argv):
-    done = program(*argv, REDIS_URL="http://cache", API_PORT="70000", DB_POOL_MAX="many", LOG_LEVEL="loud")
-    required = ["POSTGRES_DSN"] if argv[0] in PROCESSES else []
-    assert_refused(done, 2, "REDIS_URL: ", "API_PORT: ", "DB_POOL_MAX: ", "LOG_LEVEL: ", *required)
+def test_with_a_dsn_that_is_none(api_and_worker, servers):
+    for done in api_and_worker(POSTGRES_DSN="no dsn", REDIS_URL=servers.redis_url):
+        assert_refused(done, 1, f"{done.name}: can't start")
 
 
-def test_an_api_on_a_taken_port(program, stack_less_port, dsn, servers):
-    done = program("api", POSTGRES_DSN=dsn, REDIS_URL=servers.redis_url, API_PORT=stack_less_port)
-    assert_refused(done, 1, "in use", str(stack_less_port))
+def test_with_wrong_settings_every_one_of_them_is_told(at_once):
+    wrong = {"REDIS_URL": "http://cache", "API_PORT": "70000", "DB_POOL_MAX": "many", "LOG_LEVEL": "loud"}
+    commands = [["api"], ["worker"], ["cli", "run"], ["cli", "migrate"], ["cli", "psql"]]
+    for done in at_once(*commands, **wrong):
+        required = ["POSTGRES_DSN: "] if done.name in {"api", "worker"} else []
+        assert_refused(done, 2, *(f"{name}: " for name in wrong), *required)
+
+
+def test_on_a_taken_port(api_and_worker, taken_port, dsn, servers):
+    ports = {"API_PORT": taken_port, "WORKER_HEALTH_PORT": taken_port}
+    for done in api_and_worker(POSTGRES_DSN=dsn, REDIS_URL=servers.redis_url, **ports):
+        assert_refused(done, 1, "in use", str(taken_port))
 
 
 def test_run_without_an_answer_of_its_postgres(program, nobody_dsn, servers, scratch):
@@ -122,22 +126,9 @@ def test_demo_against_nothing(program):
     assert_refused(program("cli", "demo", "--base-url", url), 1, f"{url} does not answer", "make run")
 
 
-def test_demo_with_an_address_without_scheme(program):
-    assert_refused(program("cli", "demo", "--base-url", "localhost"), 1, "localhost")
-
-
-@pytest.mark.parametrize("content", [None, b"not gzip"], ids=["missing", "not gzip"])
-def test_demo_with_a_file_that_is_none(program, tmp_path, content):
-    file = tmp_path / "events.csv.gz"
-    if content is not None:
-        file.write_bytes(content)
-    assert_refused(program("cli", "demo", "--file", str(file)), 1, str(file))
-
-
-@pytest.fixture
-def stack_less_port():
-    """A port that somebody else listens on."""
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as somebody:
-        yield somebody.getsockname()[1]
+def test_demo_with_arguments_that_can_not_be_right(at_once, tmp_path):
+    missing, not_gzip = tmp_path / "missing.csv.gz", tmp_path / "plain.csv.gz"
+    not_gzip.write_text("season,user_id,delta\n")
+    wrong = [["--file", str(missing)], ["--file", str(not_gzip)], ["--base-url", "localhost"]]
+    for (_, value), done in zip(wrong, at_once(*(["cli", "demo", *words] for words in wrong)), strict=True):
+        assert_refused(done, 1, value)

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from redis import Redis
 
+from cli.embedded.account import server_account, server_folder
 from shared import keys
 
 
@@ -50,22 +51,21 @@ def test_stopped_while_it_starts_it_leaves_nothing_and_starts_the_next_time(make
     assert run.end(signal.SIGTERM) == 0
 
 
-@pytest.mark.parametrize("name", ["API_PORT", "WORKER_HEALTH_PORT"])
-def test_a_taken_port_is_told_and_nothing_left_behind(make_run, dsn, servers, name):
+def test_a_taken_port_is_told_and_nothing_left_behind(make_run):
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         port = somebody.getsockname()[1]
-        embedded = name == "API_PORT"
-        named = {} if embedded else {"POSTGRES_DSN": dsn, "REDIS_URL": servers.redis_url}
-        run = make_run(**{name: port}, **named).start()
-        assert run.until_end() == 1
+        run = make_run(API_PORT=port).start()
+        assert run.until_refused() == 1
         assert run.processes() == []
-    assert run.out == ""
     assert "Traceback" not in run.err
     assert "in use" in run.err
     assert str(port) in run.err
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the servers as another user")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the servers as another user")
+
+
+@as_root
 def test_under_a_folder_that_root_keeps_shut(make_run, scratch):
     home = scratch / "home-of-root"
     home.mkdir(mode=0o700)
@@ -78,3 +78,15 @@ def test_under_a_folder_that_root_keeps_shut(make_run, scratch):
     run.until_on_board("shut", stored)
     assert run.end(signal.SIGTERM) == 0
     assert run.processes() == []
+
+
+@as_root
+def test_a_folder_that_the_servers_may_only_pass_through_is_open_enough(scratch):
+    data_dir = scratch / "passable"
+    data_dir.mkdir()
+    data_dir.chmod(0o711)
+    folder = server_folder(data_dir, "postgres", server_account())
+    try:
+        assert folder == data_dir / "postgres"
+    finally:
+        folder.rmdir()

@@ -43,25 +43,14 @@ def boards(servers):
 
 
 @pytest.fixture
-def start_worker(start_program, dsn, servers, boards):
-    """Start a worker; one that still runs in the end is killed."""
-    started = []
-
-    def start(batch_size):
-        worker = start_program(
-            "worker",
-            POSTGRES_DSN=dsn,
-            REDIS_URL=servers.redis_url,
-            WORKER_HEALTH_PORT=0,
-            OUTBOX_BATCH_SIZE=batch_size,
-        )
-        started.append(worker)
-        return worker
-
-    yield start
-    for worker in started:
-        worker.kill()
-        worker.communicate()
+def start_worker(start_program, dsn, servers):
+    return lambda batch_size: start_program(
+        "worker",
+        POSTGRES_DSN=dsn,
+        REDIS_URL=servers.redis_url,
+        WORKER_HEALTH_PORT=0,
+        OUTBOX_BATCH_SIZE=batch_size,
+    )
 
 
 def states(ledger):
@@ -69,7 +58,7 @@ def states(ledger):
 
 
 def stopped(worker):
-    """Stop it; returns its exit code. A worker that needs longer than its own limit of 4 s, and some, fails the test."""
+    """Stop it; returns its exit code. One that needs far longer than its own limit of 4 s fails the test."""
     worker.send_signal(signal.SIGTERM)
     return worker.wait(15)
 
@@ -98,12 +87,18 @@ def test_in_the_middle_of_a_backlog(start_worker, ledger, boards, until):
     assert stopped(worker) == 0
 
 
+_WAITS = """
+select count(*) from pg_stat_activity
+where datname = current_database() and application_name = 'leaderboard-worker' and wait_event_type = 'Lock'
+"""
+
+
+@pytest.mark.usefixtures("boards")
 def test_while_another_holds_its_seasons(start_worker, ledger, dsn, until):
     with psycopg.connect(dsn) as other:
         other.execute("select from seasons for update")
         worker = start_worker(BATCH)
-        waiting = "select count(*) from pg_stat_activity where application_name = 'leaderboard-worker' and wait_event_type = 'Lock'"
-        until(lambda: ledger.execute(waiting).fetchone()[0], "the worker waits for a season")
+        until(lambda: ledger.execute(_WAITS).fetchone()[0], "the worker waits for a season")
         assert stopped(worker) == 0
         assert states(ledger) == {"pending": EVENTS}
         assert ledger.execute("select count(*) from standings").fetchone() == (0,)

@@ -11,8 +11,8 @@ NONE = {"required", "-"}
 def table():
     """Name and default of each row under "## Settings"."""
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Settings\n", 1)[1].split("\n## ", 1)[0]
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in section.splitlines()]
-    return {row[0].strip("`"): row[1].strip("`") for row in rows if row[0].startswith("`")}
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| `")]
+    return {row[0].strip("`"): row[1].strip("`") for row in rows}
 
 
 def told(default):
