@@ -34,15 +34,6 @@ select distinct season_id from unnest(%s::text[]) as s (season_id) order by seas
 on conflict do nothing
 """
 
-# ctid: the cheapest way to name a bounded number of rows.
-_PURGE = """
-delete from score_events where ctid = any(array(
-  select old.ctid from score_events as old
-  join seasons as season on season.season_id = old.season_id and old.epoch < season.epoch
-  where season.epoch > 1
-  limit %s))
-"""
-
 
 class UnknownSeasonError(Exception):
     """A score names a season without a row; nothing was inserted. `create_seasons` mends it."""
@@ -65,8 +56,3 @@ async def append(conn: Connection, scores: Sequence[Score]) -> None:
 async def create_seasons(conn: Connection, season_ids: Sequence[str]) -> None:
     """Make sure that each season has its row. Rows of seasons are never deleted."""
     await conn.execute(_CREATE_SEASONS, (list(season_ids),))
-
-
-async def purge(conn: Connection, limit: int) -> int:
-    """Delete at most `limit` ledger rows of epochs that a reset ended; returns how many."""
-    return (await conn.execute(_PURGE, (limit,))).rowcount

@@ -36,13 +36,24 @@ select coalesce(
   0)
 """
 
-# Oldest first along the primary key: in a table that is purged steadily the first rows are the expired ones.
-_PURGE = """
-delete from outbox where id = any(array(
-  select id from outbox
-  where status = 'done' and id < %s and processed_at < now() - %s * interval '1 hour'
-  order by id limit %s))
+# A bounded walk along the primary key, which is nearly the order in which events were done: with an index on
+# processed_at every event would pay for its own deletion, without a bound this reads all that has not expired yet.
+PURGE = """
+with walked as (
+  select id, status = 'done' and processed_at < now() - %s * interval '1 hour' as expired, status = 'failed' as failed
+  from outbox where id > %s order by id limit %s
+), deleted as (
+  delete from outbox where id = any(array(select id from walked where expired)) returning id
+)
+select count(*), max(id), coalesce(bool_and(expired or failed), false), (select count(*) from deleted) from walked
 """
+
+
+class Purged(NamedTuple):
+    """`next_after`: where to go on; None = nothing behind is old enough."""
+
+    deleted: int
+    next_after: int | None
 
 
 class Claimed(NamedTuple):
@@ -72,6 +83,10 @@ async def lowest_pending(conn: Connection) -> int:
     return int(row[0])
 
 
-async def purge(conn: Connection, *, below: int, retention_hours: float, limit: int) -> int:
-    """Delete at most `limit` done events older than the retention; returns how many."""
-    return (await conn.execute(_PURGE, (below, retention_hours, limit))).rowcount
+async def purge(conn: Connection, *, after: int, retention_hours: float, limit: int) -> Purged:
+    """Look at `limit` events behind the id `after` and delete those that are done and older than the retention."""
+    row = await (await conn.execute(PURGE, (retention_hours, after, limit))).fetchone()
+    assert row is not None
+    walked, last, only_expired, deleted = row
+    # Past events that are failed and stay; up to the first that has not expired.
+    return Purged(deleted, last if walked == limit and only_expired else None)

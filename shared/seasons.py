@@ -6,7 +6,9 @@ Why these are statements of their own, in this order, is argued in docs/reliabil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from psycopg import sql
 
 from shared.postgres import Connection
 from shared.scores import SeasonId
@@ -36,6 +38,17 @@ _NEXT_EPOCH = "update seasons set epoch = epoch + 1 where season_id = %s"
 _FENCES_AFTER = """
 select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
 from seasons where token > 0 and season_id > %s order by season_id limit %s
+"""
+
+# ctid: the cheapest way to name a bounded number of rows. The order makes the planner walk the primary key, which
+# begins with season and epoch; without it, it reads the whole table once there is nothing left to delete.
+PURGE = """
+delete from {table} where ctid = any(array(
+  select ended.ctid from seasons as season, lateral (
+    select old.ctid from {table} as old
+    where old.season_id = season.season_id and old.epoch < season.epoch
+    order by old.epoch limit %s) as ended
+  where season.epoch > 1 limit %s))
 """
 
 
@@ -87,3 +100,8 @@ async def fences_after(conn: Connection, season_id: str, limit: int) -> list[Fen
     """Seasons that were ever projected, in id order behind `season_id` ('' = from the first), without locks."""
     cursor = await conn.execute(_FENCES_AFTER, (season_id, limit))
     return [Fence(*row) for row in await cursor.fetchall()]
+
+
+async def purge_ended_epochs(conn: Connection, table: Literal["standings", "score_events"], limit: int) -> int:
+    """Delete at most `limit` rows of epochs that a reset ended; returns how many."""
+    return (await conn.execute(sql.SQL(PURGE).format(table=sql.Identifier(table)), (limit, limit))).rowcount

@@ -48,15 +48,6 @@ where season_id = %s and epoch = %s and token > %s limit %s
 
 _ALL = "select user_id, score from standings where season_id = {} and epoch = {} and score is not null"
 
-# ctid: the cheapest way to name a bounded number of rows.
-_PURGE = """
-delete from standings where ctid = any(array(
-  select old.ctid from standings as old
-  join seasons as season on season.season_id = old.season_id and old.epoch < season.epoch
-  where season.epoch > 1
-  limit %s))
-"""
-
 
 class Standing(NamedTuple):
     """A player's absolute score; None = not on the board."""
@@ -96,8 +87,3 @@ async def stream(
         await cursor.execute(query)
         while rows := await cursor.fetchmany(chunk):
             yield [(UserId(user_id), score) for user_id, score in rows]
-
-
-async def purge(conn: Connection, limit: int) -> int:
-    """Delete at most `limit` standings of epochs that a reset ended; returns how many."""
-    return (await conn.execute(_PURGE, (limit,))).rowcount

@@ -61,7 +61,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
             upkeep = [
                 tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
-                tasks.create_task(every(_PURGE_SECONDS, Purge(pool, floor, settings.outbox_retention_hours).run, stop)),
+                tasks.create_task(every(_PURGE_SECONDS, Purge(pool, settings.outbox_retention_hours).run, stop)),
             ]
             log.info("worker started", batch_size=settings.outbox_batch_size, poll_ms=settings.outbox_poll_ms)
             await stop.wait()

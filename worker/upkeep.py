@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Literal
 
 import psycopg
 import structlog
 from redis.exceptions import RedisError
 
-from shared import ledger, outbox, seasons, standings
+from shared import outbox, seasons
 from shared.postgres import Pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, fits, reconcile
@@ -94,36 +94,39 @@ class Audit:
 
 
 class Purge:
-    """Deletes done events past their retention, and what belongs to epochs that a reset ended; in small batches."""
+    """Deletes done events past their retention and what belongs to epochs that a reset ended, in small batches."""
 
-    def __init__(self, pool: Pool, floor: Floor, retention_hours: float) -> None:
+    def __init__(self, pool: Pool, retention_hours: float) -> None:
         self._pool = pool
-        self._floor = floor
         self._retention_hours = retention_hours
 
     async def run(self) -> None:
-        await self._until_empty("done events", self._purge_outbox)
-        await self._until_empty("standings of ended epochs", self._purge_standings)
-        await self._until_empty("ledger rows of ended epochs", self._purge_ledger)
-
-    async def _until_empty(self, what: str, purge: Callable[[], Awaitable[int]]) -> None:
-        total = 0
-        while deleted := await purge():
-            total += deleted
-            await asyncio.sleep(0)
-        if total:
-            log.info("purged", what=what, rows=total)
+        _report("done events", await self._purge_outbox())
+        _report("standings of ended epochs", await self._purge_ended("standings"))
+        _report("ledger rows of ended epochs", await self._purge_ended("score_events"))
 
     async def _purge_outbox(self) -> int:
-        async with self._pool.connection() as conn:
-            return await outbox.purge(
-                conn, below=self._floor.value, retention_hours=self._retention_hours, limit=_PURGE_CHUNK
-            )
+        total, after = 0, 0
+        while True:
+            async with self._pool.connection() as conn:
+                purged = await outbox.purge(
+                    conn, after=after, retention_hours=self._retention_hours, limit=_PURGE_CHUNK
+                )
+            total += purged.deleted
+            if purged.next_after is None:
+                return total
+            after = purged.next_after
 
-    async def _purge_standings(self) -> int:
-        async with self._pool.connection() as conn:
-            return await standings.purge(conn, _PURGE_CHUNK)
+    async def _purge_ended(self, table: Literal["standings", "score_events"]) -> int:
+        total = 0
+        while True:
+            async with self._pool.connection() as conn:
+                deleted = await seasons.purge_ended_epochs(conn, table, _PURGE_CHUNK)
+            total += deleted
+            if deleted < _PURGE_CHUNK:
+                return total
 
-    async def _purge_ledger(self) -> int:
-        async with self._pool.connection() as conn:
-            return await ledger.purge(conn, _PURGE_CHUNK)
+
+def _report(what: str, rows: int) -> None:
+    if rows:
+        log.info("purged", what=what, rows=rows)

@@ -342,14 +342,31 @@ async def test_the_purge_deletes_what_a_reset_ended_and_what_is_past_retention(a
         await drain()
         await add(("s", "new", 1))
         await conn.execute("update outbox set processed_at = now() - interval '25 hours' where user_id <> 'new'")
-        floor = Floor()
-        for _ in range(2):
-            floor.found(await outbox.lowest_pending(conn))
-        await Purge(pool, floor, retention_hours=24).run()
+        await Purge(pool, retention_hours=24).run()
         for table, rows in (("standings", 1), ("score_events", 2), ("outbox", 2)):
             assert await (await conn.execute(f"select count(*) from {table}")).fetchone() == (rows,)
     await drain()
     assert await truth() == {"s": {"new": 2}}
+
+
+async def test_the_purge_of_the_outbox_stops_at_the_first_event_that_is_not_old_enough(pool):
+    async with pool.connection() as conn:
+        await conn.execute(
+            "insert into outbox (id, event_type, season_id, epoch, user_id, delta, status, processed_at)"
+            " select n, 'score', 's', 1, 'u', 1, case when n <= 10 then 'failed'"
+            " when n > 60 then 'pending' else 'done' end,"
+            " now() - case when n <= 40 then interval '2 hours' else interval '0' end from generate_series(1, 70) as n"
+        )
+        await conn.execute("update outbox set processed_at = now() - interval '2 hours' where id = 55")
+        first = await outbox.purge(conn, after=0, retention_hours=1, limit=20)
+        assert first == (10, 20)
+        second = await outbox.purge(conn, after=20, retention_hours=1, limit=20)
+        assert second == (20, 40)
+        third = await outbox.purge(conn, after=40, retention_hours=1, limit=20)
+        assert third == (1, None)
+        await Purge(pool, retention_hours=1).run()
+        rows = await (await conn.execute("select id from outbox order by id")).fetchall()
+    assert [row[0] for row in rows] == [*range(1, 11), *range(41, 55), *range(56, 71)]
 
 
 async def test_an_epoch_is_taken_at_commit_not_at_arrival(pool, add, drain, truth):

@@ -24,7 +24,6 @@ from shared.projection import Projection
 from shared.reconciliation import LateError, reconcile
 from worker.app import worker_connection
 from worker.batch import STEPS, BatchApplier
-from worker.floor import Floor
 from worker.upkeep import Audit, Purge
 
 SEASONS = ("one", "two")
@@ -150,7 +149,7 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
 
         @rule()
         def purge(self):
-            service.run(Purge(service.pool, Floor(), retention_hours=24).run())
+            service.run(Purge(service.pool, retention_hours=24).run())
 
         @rule()
         def settle(self):

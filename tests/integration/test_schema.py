@@ -5,9 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 from alembic import command
+from psycopg import sql
 
 from cli.migrations import alembic_config, migrate
-from shared import ledger, outbox
+from shared import ledger, outbox, seasons
 from shared.postgres import wait_for_schema
 from shared.revision import REVISION, StaleSchemaError
 from shared.scores import MAX_SCORE, Score
@@ -66,6 +67,10 @@ async def busy_outbox(pool):
             " select n, 'score', 's', 1, 'u' || n, 1, case when n < 19000 then 'done' else 'pending' end, now()"
             " from generate_series(1, 20000) as n"
         )
+        await conn.execute(
+            "insert into score_events (season_id, epoch, user_id, delta)"
+            " select 's', 5, 'u' || n, 1 from generate_series(1, 20000) as n"
+        )
         await conn.execute("insert into standings select 's', 1, 'u' || n, n, 1 from generate_series(1, 20000) as n")
         await conn.execute("vacuum analyze")
         yield conn
@@ -84,6 +89,23 @@ async def test_the_claim_reads_the_index_of_pending_events_in_order(busy_outbox)
 async def test_the_sweep_reads_one_entry_of_an_index(busy_outbox):
     found = await plan(busy_outbox, outbox.LOWEST_PENDING, None)
     assert "outbox_pending_idx" in found
+    assert "Seq Scan" not in found
+
+
+@pytest.mark.parametrize("table", ["standings", "score_events"])
+async def test_the_purge_of_ended_epochs_walks_the_primary_key(busy_outbox, table):
+    await busy_outbox.execute("update seasons set epoch = 5")
+    await busy_outbox.execute("update standings set epoch = 5")
+    await busy_outbox.execute("vacuum analyze")
+    query = sql.SQL(seasons.PURGE).format(table=sql.Identifier(table)).as_string()
+    found = await plan(busy_outbox, query, (2000, 2000))
+    assert f"{table}_pkey" in found
+    assert "Seq Scan on " + table not in found
+
+
+async def test_the_purge_of_the_outbox_looks_at_no_more_than_its_limit(busy_outbox):
+    found = await plan(busy_outbox, outbox.PURGE, (24, 0, 2000))
+    assert "Limit" in found
     assert "Seq Scan" not in found
 
 
