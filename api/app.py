@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import structlog
 from starlette.applications import Starlette
@@ -28,6 +29,9 @@ from shared.projection import Projection
 from shared.redis_client import create_client
 from shared.settings import ServiceSettings, load_service_settings
 
+_GRACE_SECONDS: Final = 1.0
+"""A server that does not even cancel a statement at its own timeout is given up after this much longer."""
+
 log = structlog.get_logger()
 
 
@@ -44,8 +48,10 @@ def api_connection(settings: ServiceSettings) -> str:
 
 def create_app(settings: ServiceSettings) -> Starlette:
     """The application; it connects when its lifespan starts."""
-    pool = create_pool(api_connection(settings), max_size=settings.db_pool_max)
     timeout_seconds = settings.request_timeout_ms / 1000
+    pool = create_pool(
+        api_connection(settings), max_size=settings.db_pool_max, patience_seconds=timeout_seconds + _GRACE_SECONDS
+    )
     client = create_client(settings.redis_url, "api", timeout_seconds=timeout_seconds, retries=1)
     listener = create_client(settings.redis_url, "api-changes", timeout_seconds=timeout_seconds, retries=0)
     top_cache = TopCache()

@@ -6,9 +6,6 @@ unknown.
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
-
 import psycopg
 import structlog
 
@@ -19,9 +16,6 @@ from shared.postgres import REFUSED, Connection, Pool
 from shared.scores import Score
 from shared.settings import ServiceSettings
 
-_GRACE_SECONDS: Final = 1.0
-"""A server that does not even cancel the statement at its own timeout is given up after this much longer."""
-
 log = structlog.get_logger()
 
 
@@ -30,14 +24,12 @@ class Intake:
 
     def __init__(self, pool: Pool, settings: ServiceSettings) -> None:
         self._pool = pool
-        deadline_seconds = settings.request_timeout_ms / 1000
-        self._give_up_seconds = deadline_seconds + _GRACE_SECONDS
         self._batcher: Batcher[Score, None] = Batcher(
             self._commit,
             max_batch=settings.intake_batch_max,
             concurrency=settings.intake_concurrency,
             max_waiting=settings.intake_queue_max,
-            deadline_seconds=deadline_seconds,
+            deadline_seconds=settings.request_timeout_ms / 1000,
         )
 
     async def submit(self, score: Score) -> None:
@@ -49,7 +41,7 @@ class Intake:
 
     async def _commit(self, scores: list[Score]) -> list[Exception | None]:
         try:
-            async with asyncio.timeout(self._give_up_seconds), self._pool.connection() as conn:
+            async with self._pool.connection() as conn:
                 return await _store(conn, scores)
         except (psycopg.Error, OSError, TimeoutError) as error:
             log.warning("commit failed", scores=len(scores), error=str(error).strip() or type(error).__name__)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import psycopg
 import structlog
 from redis.exceptions import RedisError
 
 from shared import ledger, seasons
+from shared.deadline import within
 from shared.errors import DeadlineError, PostgresUnavailableError, RedisUnavailableError
 from shared.postgres import Pool
 from shared.projection import Projection
@@ -32,9 +31,7 @@ class Resets:
         and asking again is right.
         """
         try:
-            async with asyncio.timeout(self._deadline_seconds):
-                await self._begin_next_epoch(season_id)
-                await reconcile(self._pool, self._projection, season_id)
+            await within(self._deadline_seconds, self._reset(season_id))
         except TimeoutError as error:
             raise DeadlineError(
                 f"the reset was not done within {self._deadline_seconds:g} s; ask again shortly"
@@ -48,9 +45,10 @@ class Resets:
                 "the season is reset, but its board can't be emptied at the moment; it will be, or ask again shortly"
             ) from error
 
-    async def _begin_next_epoch(self, season_id: SeasonId) -> None:
+    async def _reset(self, season_id: SeasonId) -> None:
         async with self._pool.connection() as conn:
             await ledger.create_seasons(conn, [season_id])
             async with conn.transaction():
                 await seasons.lock(conn, [season_id])
                 await seasons.begin_next_epoch(conn, season_id)
+        await reconcile(self._pool, self._projection, season_id)

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 import structlog
+from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from shared.revision import require_schema
 
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
-Pool: TypeAlias = AsyncConnectionPool[Connection]
+Pool: TypeAlias = AsyncConnectionPool["PatientConnection"]
+
+T = TypeVar("T")
 
 REFUSED = (psycopg.DataError, psycopg.IntegrityError)
 """What the database says of a row that it will never take. Everything else is trouble that may pass."""
@@ -48,15 +51,39 @@ def connection_settings(dsn: str, process: str, *, statement_ms: int, lock_ms: i
     )
 
 
-def create_pool(conninfo: str, *, max_size: int, min_size: int = 2, wait_seconds: float = 1.0) -> Pool:
-    """A closed pool of autocommit connections; a caller that waits longer than `wait_seconds` gets PoolTimeout."""
+class PatientConnection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """A connection that gives up a server which took a statement and then says nothing.
+
+    The server's own statement_timeout can't help when the server, or the network to it, is what stopped.
+    """
+
+    patience_seconds = 60.0
+
+    async def wait(self, gen: PQGen[T], *args: Any, **named: Any) -> T:
+        """As in psycopg; TimeoutError when nothing came within `patience_seconds`, and the connection is closed."""
+        async with asyncio.timeout(self.patience_seconds):
+            return await super().wait(gen, *args, **named)
+
+
+def create_pool(
+    conninfo: str, *, max_size: int, patience_seconds: float, min_size: int = 2, wait_seconds: float = 1.0
+) -> Pool:
+    """A closed pool of autocommit connections; a caller that waits longer than `wait_seconds` gets PoolTimeout.
+
+    `patience_seconds` should be somewhat longer than the server's own statement timeout.
+    """
+
+    async def configure(conn: PatientConnection) -> None:
+        conn.patience_seconds = patience_seconds
+
     return AsyncConnectionPool(
         conninfo,
-        connection_class=psycopg.AsyncConnection[tuple[Any, ...]],
+        connection_class=PatientConnection,
         kwargs={"autocommit": True},
         min_size=min(min_size, max_size),
         max_size=max_size,
         timeout=wait_seconds,
+        configure=configure,
         # Short, so that the pool asks again at the next request instead of sleeping through a recovery.
         reconnect_timeout=2.0,
         open=False,

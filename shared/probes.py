@@ -9,6 +9,7 @@ import msgspec
 import psycopg
 from redis.exceptions import RedisError
 
+from shared.deadline import within
 from shared.postgres import Pool
 from shared.redis_client import Client
 from shared.revision import schema_state
@@ -35,17 +36,22 @@ async def probe(pool: Pool, client: Client) -> Readiness:
 
 
 async def _probe_redis(client: Client) -> Part:
+    async def ask() -> Part:
+        await client.ping()
+        return "ok"
+
     try:
-        async with asyncio.timeout(_PROBE_SECONDS):
-            await client.ping()
+        return await within(_PROBE_SECONDS, ask())
     except (RedisError, OSError, TimeoutError):
         return "down"
-    return "ok"
 
 
 async def _probe_postgres(pool: Pool) -> tuple[Part, Part]:
-    try:
-        async with asyncio.timeout(_PROBE_SECONDS), pool.connection() as conn:
+    async def ask() -> tuple[Part, Part]:
+        async with pool.connection() as conn:
             return "ok", await schema_state(conn)
+
+    try:
+        return await within(_PROBE_SECONDS, ask())
     except (psycopg.Error, OSError, TimeoutError):
         return "down", "unknown"

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import shutil
+import signal
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -98,6 +100,21 @@ async def own_postgres(scratch, tmp_path_factory):
     await process.stop(postgres.program, postgres.running, 5)
 
 
+@contextlib.contextmanager
+def frozen(postgres):
+    """Every process of the server stopped: connections stay open, nothing is answered."""
+    # Each backend is in a session of its own, so the postmaster's process group does not reach them.
+    postmaster = postgres.running.pid
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    for pid in (postmaster, *map(int, children)):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in (postmaster, *map(int, children)):
+            os.kill(pid, signal.SIGCONT)
+
+
 _numbers = itertools.count(1)
 
 
@@ -133,7 +150,7 @@ def make_settings(dsn, redis_url, **changes):
 @pytest.fixture
 async def pool(settings):
     """Connections as a worker has them."""
-    async with create_pool(worker_connection(settings), max_size=6) as pool:
+    async with create_pool(worker_connection(settings), max_size=6, patience_seconds=60) as pool:
         yield pool
 
 

@@ -22,6 +22,7 @@ from worker.upkeep import Audit, FloorSweep, Purge, every
 _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _REDIS_SECONDS: Final = 2.0
+_STATEMENT_SECONDS: Final = 30
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
 
@@ -31,13 +32,19 @@ log = structlog.get_logger()
 def worker_connection(settings: ServiceSettings) -> str:
     """How this process connects: a worker that hangs inside a batch loses its locks after 15 s."""
     return connection_settings(
-        settings.postgres_dsn, "worker", statement_ms=30_000, lock_ms=500, idle_in_transaction_ms=15_000
+        settings.postgres_dsn,
+        "worker",
+        statement_ms=_STATEMENT_SECONDS * 1000,
+        lock_ms=500,
+        idle_in_transaction_ms=15_000,
     )
 
 
 async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; then finish the batch under way, or roll it back after 4 s."""
-    pool = create_pool(worker_connection(settings), max_size=min(6, settings.db_pool_max))
+    pool = create_pool(
+        worker_connection(settings), max_size=min(6, settings.db_pool_max), patience_seconds=_STATEMENT_SECONDS + 5
+    )
     client = create_client(settings.redis_url, "worker", timeout_seconds=_REDIS_SECONDS, retries=2)
     projection = Projection(client)
     floor = Floor()
@@ -65,6 +72,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
             ]
             log.info("worker started", batch_size=settings.outbox_batch_size, poll_ms=settings.outbox_poll_ms)
             await stop.wait()
+            asyncio.get_running_loop().call_later(_FINISH_SECONDS + 0.5, _leave)
             _, unfinished = await asyncio.wait([batches, *upkeep], timeout=_FINISH_SECONDS)
             for task in unfinished:
                 task.cancel()
@@ -74,6 +82,13 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         await client.aclose()
         await pool.close(timeout=0.5)
     log.info("worker stopped", finished=not unfinished)
+
+
+def _leave() -> None:
+    """Last resort of a stop: a server that does not even answer a cancellation must not keep us. Both servers undo
+    what was not committed once our connections are gone."""
+    log.warning("worker left without an answer from its servers")
+    os._exit(0)
 
 
 def fault_point(step: str | None) -> Reach:

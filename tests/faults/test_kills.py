@@ -12,11 +12,14 @@ import shutil
 import signal
 import sys
 
+import psycopg
 import pytest
-from conftest import compare_everywhere
+from conftest import compare_everywhere, frozen
 from redis.asyncio import Redis
 
 from cli.migrations import ROOT
+from shared import keys, ledger
+from shared.scores import Score
 from worker.batch import STEPS
 
 PENDING = "select 1 from outbox where status = 'pending'"
@@ -146,3 +149,14 @@ async def test_sigterm_finishes_the_batch_and_ends_with_whole_batches_only(add, 
     await eventually(PENDING, gone=True)
     await stop(worker)
     await truth()
+
+
+async def test_sigterm_ends_a_worker_whose_postgres_hangs(servers, own_postgres, start_worker, redis):
+    async with await psycopg.AsyncConnection.connect(own_postgres.dsn(), autocommit=True) as conn:
+        worker = await start_worker(POSTGRES_DSN=own_postgres.dsn(), REDIS_URL=servers.redis_url)
+        await ledger.create_seasons(conn, ["s"])
+        await ledger.append(conn, [Score("s", "ann", 1)])
+        while await redis.zscore(keys.board("s"), "ann") is None:
+            await asyncio.sleep(0)
+        with frozen(own_postgres):
+            await stop(worker)

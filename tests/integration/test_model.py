@@ -49,7 +49,7 @@ class Service:
         enter = self.stack.enter_async_context
         base_url = await enter(serving(create_app(self.settings)))
         self.http = await enter(httpx2.AsyncClient(base_url=base_url, timeout=20))
-        self.pool = await enter(create_pool(worker_connection(self.settings), max_size=6))
+        self.pool = await enter(create_pool(worker_connection(self.settings), max_size=6, patience_seconds=60))
         self.redis = await enter(Redis.from_url(self.settings.redis_url, decode_responses=True, protocol=3))
         self.raw = await enter(Redis.from_url(self.settings.redis_url))
         self.projection = Projection(self.redis)
@@ -72,7 +72,10 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
             self.copies = {}
             service.run(service.empty())
 
-        @rule(season_id=season_ids, scores=st.lists(st.tuples(user_ids, deltas), min_size=1, max_size=6))
+        @rule(
+            season_id=season_ids,
+            scores=st.lists(st.tuples(user_ids, deltas), min_size=1, max_size=6, patience_seconds=60),
+        )
         def post(self, season_id, scores):
             async def send():
                 path = f"/v1/seasons/{season_id}/scores"

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
-from pathlib import Path
 
 import psycopg
-from conftest import client_of, make_settings, serving
+import pytest
+from conftest import client_of, frozen, make_settings, serving
 
 from api.app import create_app
 from cli.embedded import process
+from shared import keys, ledger
+from shared.postgres import create_pool
+from shared.projection import Projection
+from shared.scores import Score
+from worker.app import worker_connection
+from worker.batch import BatchApplier
 
 SEASON = "/v1/seasons/s"
 BODY = {"userId": "ann", "delta": 1}
-
-
-@contextlib.contextmanager
-def frozen(postgres):
-    """Every process of the server stopped: connections stay open, nothing is answered."""
-    # Each backend is in a session of its own, so the postmaster's process group does not reach them.
-    postmaster = postgres.running.pid
-    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-    for pid in (postmaster, *map(int, children)):
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in (postmaster, *map(int, children)):
-            os.kill(pid, signal.SIGCONT)
 
 
 def assert_503(response, code):
@@ -81,8 +70,24 @@ async def test_a_postgres_that_hangs_costs_no_more_than_the_deadline(own_postgre
         assert (await http.post(f"{SEASON}/scores", json=BODY)).status_code == 202
         with frozen(own_postgres):
             assert_503(await http.post(f"{SEASON}/scores", json=BODY), "deadline_exceeded")
+            assert_503(await http.delete(SEASON), "deadline_exceeded")
+            assert (await http.get("/readyz")).json()["postgres"] == "down"
         while (await http.post(f"{SEASON}/scores", json=BODY)).status_code != 202:
             await asyncio.sleep(0)
+
+
+async def test_a_worker_gives_up_a_postgres_that_hangs_and_goes_on_when_it_is_back(own_postgres, redis):
+    conninfo = worker_connection(make_settings(own_postgres.dsn(), "redis://unused"))
+    async with create_pool(conninfo, max_size=2, patience_seconds=0.2) as pool:
+        applier = BatchApplier(pool, Projection(redis), 500, lambda _step: None)
+        async with pool.connection() as conn:
+            await ledger.create_seasons(conn, ["s"])
+            await ledger.append(conn, [Score("s", "ann", 1)])
+        with frozen(own_postgres), pytest.raises(TimeoutError):
+            await applier.apply(floor=0, paused=[])
+        batch = await applier.apply(floor=0, paused=[])
+    assert batch.events == 1
+    assert await redis.zscore(keys.board("s"), "ann") == 1
 
 
 async def test_more_than_can_wait_is_refused_at_once_and_what_was_taken_is_stored(own_postgres, servers):
