@@ -14,9 +14,10 @@ import sys
 
 import psycopg
 import pytest
-from conftest import compare_everywhere, frozen
+from conftest import client_of, compare_everywhere, frozen
 from redis.asyncio import Redis
 
+from cli.embedded.memory import free_port
 from cli.migrations import ROOT
 from shared import keys, ledger
 from shared.scores import Score
@@ -153,10 +154,16 @@ async def test_sigterm_finishes_the_batch_and_ends_with_whole_batches_only(add, 
 
 async def test_sigterm_ends_a_worker_whose_postgres_hangs(servers, own_postgres, start_worker, redis):
     async with await psycopg.AsyncConnection.connect(own_postgres.dsn(), autocommit=True) as conn:
-        worker = await start_worker(POSTGRES_DSN=own_postgres.dsn(), REDIS_URL=servers.redis_url)
+        port = str(free_port())
+        worker = await start_worker(
+            POSTGRES_DSN=own_postgres.dsn(), REDIS_URL=servers.redis_url, WORKER_HEALTH_PORT=port
+        )
         await ledger.create_seasons(conn, ["s"])
         await ledger.append(conn, [Score("s", "ann", 1)])
         while await redis.zscore(keys.board("s"), "ann") is None:
             await asyncio.sleep(0)
-        with frozen(own_postgres):
-            await stop(worker)
+        async with client_of(f"http://127.0.0.1:{port}") as health:
+            with frozen(own_postgres):
+                while (await health.get("/healthz")).json()["secondsSinceLastTurn"] < 0.5:
+                    pass  # until a statement is under way
+                await stop(worker)
