@@ -260,13 +260,24 @@ async def test_a_failed_event_that_an_aborted_batch_had_shown_is_taken_back(add,
     assert await truth() == {"s": {"rich": 5}}
 
 
-async def test_a_failed_first_event_leaves_no_player_on_the_board(add, drain, pool, redis, truth):
-    await add(("s", "ann", 1), ("s", "ghost", 1))
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_failed_event_that_was_shown_is_taken_back(known, add, drain, pool, projection, redis, truth):
+    """Its player's standing is sent again, or the player removed who has none."""
+    if known:
+        await add(("s", "ghost", 1))
+        await drain()
+    await add(("s", "ann", 1), ("s", "ghost", 5))
+    with pytest.raises(CrashError):
+        await BatchApplier(pool, projection, 500, crashing_at("projected")).apply(floor=0, paused=[])
+    assert await redis.zscore(keys.board("s"), "ghost") == (6 if known else 5)
     async with pool.connection() as conn:
-        await conn.execute("alter table standings add constraint no_ghosts check (user_id <> 'ghost' or score is null)")
+        await conn.execute("alter table standings add constraint no_ghosts check (user_id <> 'ghost' or score < 5)")
     await drain()
-    assert await truth() == {"s": {"ann": 1}}
-    assert await redis.zscore(keys.board("s"), "ghost") is None
+    assert await truth() == {"s": {"ann": 1, "ghost": 1} if known else {"ann": 1}}
+    # A roll-back of Redis to what the aborted batch showed is repaired as well.
+    async with pool.connection() as conn:
+        tombs = await (await conn.execute("select score from standings where user_id = 'ghost'")).fetchall()
+    assert tombs == [(1 if known else None,)]
 
 
 async def test_two_workers_over_the_same_players_do_not_deadlock_or_double(add, pool, projection, truth):

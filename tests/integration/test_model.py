@@ -74,7 +74,7 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
 
         @rule(
             season_id=season_ids,
-            scores=st.lists(st.tuples(user_ids, deltas), min_size=1, max_size=6, patience_seconds=60),
+            scores=st.lists(st.tuples(user_ids, deltas), min_size=1, max_size=6),
         )
         def post(self, season_id, scores):
             async def send():
