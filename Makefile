@@ -13,7 +13,8 @@ help: ## list the targets
 
 .venv/run.stamp: locks/run.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=…")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv || \
+		{ rm -rf .venv; echo "$(PYTHON) can't make a virtual environment; Debian has that in python3-venv" >&2; exit 1; }
 	@echo "installing into .venv …"
 	@$(PIP) install --quiet --requirement locks/run.txt
 	@$(PIP) install --quiet --no-deps --editable .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from starlette.middleware import Middleware
 
 from api.board_changes import follow_changes
 from api.boards import Boards
-from api.errors import HANDLERS
+from api.errors import HANDLERS, internal_error
 from api.health_api import HealthApi
 from api.intake import Intake
 from api.request_log import RequestLog
@@ -62,7 +63,7 @@ def create_app(settings: ServiceSettings) -> Starlette:
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await pool.open()
-        log.info("api started", address=f"{settings.api_host}:{settings.api_port}")
+        log.info("api started", address=f"{settings.api_host}:{settings.api_port}", pid=os.getpid())
         following = asyncio.create_task(follow_changes(listener, top_cache))
         try:
             yield
@@ -76,7 +77,7 @@ def create_app(settings: ServiceSettings) -> Starlette:
 
     app = Starlette(
         routes=[*SeasonsApi(intake, boards, resets, top_cache).routes(), *HealthApi(pool, client).routes()],
-        middleware=[Middleware(RequestLog), Middleware(ServeKept, cache=top_cache)],
+        middleware=[Middleware(RequestLog, on_error=internal_error), Middleware(ServeKept, cache=top_cache)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

@@ -67,7 +67,7 @@ class Boards:
         """The player's rank, 1 = highest, and score."""
         reply = await self._batcher.submit(_Lookup("rank", season_id, user_id, 0))
         if reply is None:
-            raise _not_on_board(season_id, user_id)
+            raise _not_on_board(season_id)
         rank, score = reply
         return int(rank) + 1, int(score)
 
@@ -75,7 +75,7 @@ class Boards:
         """The rank of the first entry, 1 = highest, and the player with up to `size` players on each side."""
         reply = await self._batcher.submit(_Lookup("around", season_id, user_id, size))
         if reply is None:
-            raise _not_on_board(season_id, user_id)
+            raise _not_on_board(season_id)
         first, *flat = reply
         return first + 1, [Entry(user, int(score)) for user, score in zip(flat[::2], flat[1::2], strict=True)]
 
@@ -109,5 +109,5 @@ def _add(pipe: Pipeline, lookup: _Lookup) -> None:
             pipe.eval(_AROUND, 1, board, lookup.user_id, lookup.size)
 
 
-def _not_on_board(season_id: SeasonId, user_id: UserId) -> NotOnBoardError:
-    return NotOnBoardError(f"user {user_id!r} is not on the board of season {season_id!r}")
+def _not_on_board(season_id: SeasonId) -> NotOnBoardError:
+    return NotOnBoardError(f"this userId is not on the board of season {season_id}")

@@ -17,6 +17,7 @@ from shared.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestErr
 from shared.scores import SeasonId, UserId, parse_season_id, parse_user_id
 
 MAX_BODY_BYTES: Final = 1024 * 1024
+_MAX_DIGITS: Final = 7
 _BODY_SECONDS: Final = 10.0
 
 T = TypeVar("T")
@@ -30,28 +31,25 @@ class Answer(NamedTuple):
 class Call:
     """One request, as much of it as a handler asks for. What is malformed raises InvalidRequestError."""
 
-    __slots__ = ("_receive", "_scope")
+    __slots__ = ("_receive", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self._scope = scope
+        self.scope = scope
         self._receive = receive
 
     @property
     def season_id(self) -> SeasonId:
-        return parse_season_id(self._scope["path_params"]["sid"])
-
-    @property
-    def key(self) -> tuple[str, bytes]:
-        """What tells one GET from another: path and query string as they came."""
-        return self._scope["path"], self._scope["query_string"]
+        return parse_season_id(self.scope["path_params"]["sid"])
 
     def query(self) -> dict[str, str]:
         """Parameters of the query string; of a repeated one the last counts."""
         try:
-            text = self._scope["query_string"].decode("ascii")
+            text = self.scope["query_string"].decode("ascii")
             return dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=32))
         except ValueError as error:
-            raise InvalidRequestError("the query string is not percent-encoded UTF-8", code="invalid_query") from error
+            raise InvalidRequestError(
+                "the query string must be percent-encoded UTF-8 of at most 32 parameters", code="invalid_query"
+            ) from error
 
     async def json(self, decoder: msgspec.json.Decoder[T]) -> T:
         """The body, decoded. Raises BodyTooLargeError, BodyTimeoutError too."""
@@ -64,8 +62,11 @@ class Call:
             raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json") from error
 
     async def _body(self) -> bytes:
-        for name, value in self._scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY_BYTES):
+        for name, value in self.scope["headers"]:
+            # The server has checked that it is a number; one of thousands of digits would be slow to read.
+            if name == b"content-length" and (
+                len(value.lstrip(b"0")) > _MAX_DIGITS or int(value[-_MAX_DIGITS:]) > MAX_BODY_BYTES
+            ):
                 raise _too_large()
         chunks = bytearray()
         try:

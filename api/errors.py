@@ -10,6 +10,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from api.request_log import request_id
 from shared.errors import LeaderboardError
@@ -35,28 +36,27 @@ async def on_leaderboard_error(request: Request, error: Exception) -> Response:
     if error.status in (408, 413):
         # The rest of the body was not read; the connection can't be used for another request.
         headers["connection"] = "close"
-    return _answer(request, error.status, error.message, error.code, headers)
+    return _answer(request.scope, error.status, error.message, error.code, headers)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = _MESSAGES.get(error.status_code, error.detail)
     code = _CODES.get(error.status_code, HTTPStatus(error.status_code).name.lower())
-    return _answer(request, error.status_code, message, code, error.headers)
+    return _answer(request.scope, error.status_code, message, code, error.headers)
 
 
-async def on_unexpected_error(request: Request, _error: Exception) -> Response:
-    """Starlette logs the traceback through the server; the client learns nothing but the request's id."""
-    return _answer(request, 500, "internal error; please report it with the requestId", "internal_error", None)
+def internal_error(scope: Scope) -> Response:
+    """The answer to what no handler expected: the client learns nothing but the id that the log has as well."""
+    return _answer(scope, 500, "internal error; please report it with the requestId", "internal_error", None)
 
 
-def _answer(request: Request, status: int, message: str, code: str, headers: Mapping[str, str] | None) -> Response:
-    body = msgspec.json.encode(ErrorBody(message, code, request_id(request.scope)))
+def _answer(scope: Scope, status: int, message: str, code: str, headers: Mapping[str, str] | None) -> Response:
+    body = msgspec.json.encode(ErrorBody(message, code, request_id(scope)))
     return Response(body, status, headers, media_type="application/json")
 
 
 HANDLERS: dict[Any, Any] = {
     LeaderboardError: on_leaderboard_error,
     HTTPException: on_http_exception,
-    Exception: on_unexpected_error,
 }

@@ -7,8 +7,10 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 
 import structlog
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _CLIENTS_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -17,10 +19,14 @@ log = structlog.get_logger()
 
 
 class RequestLog:
-    """Takes the client's X-Request-Id where it is well-formed, else makes one; sends it back with the answer."""
+    """Takes the client's X-Request-Id where it is well-formed, else makes one; sends it back with the answer.
 
-    def __init__(self, app: ASGIApp) -> None:
+    What no handler expected becomes `on_error`'s answer here, so that log and client have the same id.
+    """
+
+    def __init__(self, app: ASGIApp, on_error: Callable[[Scope], Response]) -> None:
         self._app = app
+        self._on_error = on_error
         self._process = secrets.token_hex(6)
         self._count = itertools.count(1)
         self._debug = logging.getLogger().isEnabledFor(logging.DEBUG)
@@ -45,21 +51,24 @@ class RequestLog:
                 message = {**message, "headers": [*message["headers"], (b"x-request-id", own)]}
             await send(message)
 
-        if not self._debug:
-            await self._app(scope, receive, send_with_id)
-            return
         started = time.perf_counter()
         try:
             await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request failed", request_id=own.decode(), method=scope["method"], path=scope["path"])
+            if status:
+                raise  # the answer has begun; the server can only close the connection
+            await self._on_error(scope)(scope, receive, send_with_id)
         finally:
-            log.debug(
-                "request",
-                request_id=own.decode(),
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                duration_ms=round((time.perf_counter() - started) * 1000, 2),
-            )
+            if self._debug:
+                log.debug(
+                    "request",
+                    request_id=own.decode(),
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    duration_ms=round((time.perf_counter() - started) * 1000, 2),
+                )
 
 
 def request_id(scope: Scope) -> str:

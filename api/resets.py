@@ -6,7 +6,7 @@ import psycopg
 import structlog
 from redis.exceptions import RedisError
 
-from shared import ledger, seasons
+from shared import seasons
 from shared.deadline import within
 from shared.errors import DeadlineError, PostgresUnavailableError, RedisUnavailableError
 from shared.postgres import Pool
@@ -46,9 +46,8 @@ class Resets:
             ) from error
 
     async def _reset(self, season_id: SeasonId) -> None:
-        async with self._pool.connection() as conn:
-            await ledger.create_seasons(conn, [season_id])
-            async with conn.transaction():
-                await seasons.lock(conn, [season_id])
-                await seasons.begin_next_epoch(conn, season_id)
+        async with self._pool.connection() as conn, conn.transaction():
+            if not await seasons.lock(conn, [season_id]):
+                return  # nothing was ever accepted there
+            await seasons.begin_next_epoch(conn, season_id)
         await reconcile(self._pool, self._projection, season_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
@@ -10,7 +11,7 @@ from api.boards import Boards
 from api.endpoint import Answer, Call, Endpoint, json_answer, user_id_in, whole_number_in
 from api.intake import Intake
 from api.resets import Resets
-from api.top_cache import TopCache
+from api.top_cache import TopCache, key_of
 from shared.scores import Score, parse_delta, parse_user_id
 
 
@@ -60,6 +61,18 @@ class Deleted(msgspec.Struct, frozen=True, rename="camel"):
     deleted: bool = True
 
 
+class _Anything(Convertor[str]):
+    """Takes an empty id, one with an encoded slash or line break, so that it can be told what is wrong with it."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
 class _OnlyItsMethod(Route):
     """A route so wide that other methods must not take its match for "the path is right, the method is not"."""
 
@@ -77,8 +90,8 @@ class SeasonsApi:
         self._score_decoder = msgspec.json.Decoder(ScoreBody)
 
     def routes(self) -> list[Route]:
-        # "path": so that an empty id, or one with an encoded slash, is told what is wrong with it.
-        season = "/v1/seasons/{sid:path}"
+        register_url_convertor("anything", _Anything())
+        season = "/v1/seasons/{sid:anything}"
         return [
             Route(f"{season}/scores", Endpoint(self.add_score), methods=["POST"]),
             Route(f"{season}/leaderboard/top", Endpoint(self.top), methods=["GET"]),
@@ -103,7 +116,7 @@ class SeasonsApi:
             entries = await self._boards.top(season_id, limit)
             return msgspec.json.encode(Top(season_id, [Player(*entry) for entry in entries]))
 
-        return Answer(200, await self._top_cache.fetch(call.key, season_id, load))
+        return Answer(200, await self._top_cache.fetch(key_of(call.scope), season_id, load))
 
     async def rank(self, call: Call) -> Answer:
         season_id, user_id = call.season_id, user_id_in(call.query())

@@ -7,6 +7,7 @@ the router: on a quiet board an answer costs no more than sending it.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
@@ -23,8 +24,23 @@ _MAX_AGE_SECONDS: Final = 1.0
 
 _MAX_BYTES: Final = 32 * 1024 * 1024
 
+_ENTRY_BYTES: Final = 1000
+"""What an entry costs beside its body: key, headers, places in three dicts."""
+
+_PLAIN_QUERY: Final = re.compile(rb"|limit=[1-9][0-9]{0,3}")
+
 Key: TypeAlias = tuple[str, bytes]
 """Path and query string, as the client sent them."""
+
+
+def key_of(scope: Scope) -> Key | None:
+    """The key of a request whose answer may be kept.
+
+    None for a query that is written in another way than every client does: a board has a thousand keys at most,
+    whatever is sent.
+    """
+    query: bytes = scope["query_string"]
+    return (scope["path"], query) if _PLAIN_QUERY.fullmatch(query) else None
 
 
 @dataclass(slots=True)
@@ -65,8 +81,10 @@ class TopCache:
             return None
         return kept.start, kept.body
 
-    async def fetch(self, key: Key, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def fetch(self, key: Key | None, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> bytes:
         """What `load` returns, called once for all who ask at the same time. Raises what it raises."""
+        if key is None:
+            return await load()
         flight = self._flights.get(key)
         if flight is None:
             flight = _Flight(season_id, asyncio.ensure_future(load()), time.monotonic())
@@ -106,7 +124,7 @@ class TopCache:
             {"type": "http.response.body", "body": body},
             flight.started + _MAX_AGE_SECONDS,
         )
-        self._bytes += len(body)
+        self._bytes += len(body) + _ENTRY_BYTES
         while self._bytes > _MAX_BYTES:
             oldest = next(iter(self._kept))
             self._unlist(oldest, self._kept[oldest].season_id)
@@ -115,7 +133,7 @@ class TopCache:
     def _forget(self, key: Key) -> None:
         kept = self._kept.pop(key, None)
         if kept is not None:
-            self._bytes -= len(kept.body["body"])
+            self._bytes -= len(kept.body["body"]) + _ENTRY_BYTES
 
     def _unlist(self, key: Key, season_id: SeasonId) -> None:
         keys = self._keys[season_id]
@@ -133,7 +151,8 @@ class ServeKept:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "GET":
-            kept = self._cache.get((scope["path"], scope["query_string"]))
+            key = key_of(scope)
+            kept = None if key is None else self._cache.get(key)
             if kept is not None:
                 start, body = kept
                 await send(start)

@@ -80,7 +80,9 @@ def psql(context: typer.Context) -> None:
     if memory is None:
         _fail(f"there is no embedded PostgreSQL in {settings.data_dir}: start it with `make run`")
     program = client_program()
-    os.execv(program, [str(program), embedded_dsn(memory.postgres_port, memory.postgres_password), *context.args])
+    # The password in the environment: an argument would show it in the list of processes.
+    environment = {**os.environ, "PGPASSWORD": memory.postgres_password}
+    os.execve(program, [str(program), embedded_dsn(memory.postgres_port), *context.args], environment)
 
 
 @app.command()

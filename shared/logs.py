@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from shared.settings import Settings
+
+# Tracebacks without the values of local variables: among those are passwords.
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 
 
 def configure_logs(settings: Settings, process: str) -> None:
@@ -25,9 +30,9 @@ def configure_logs(settings: Settings, process: str) -> None:
         _name_process(process),
     ]
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[
@@ -48,9 +53,10 @@ def configure_logs(settings: Settings, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # What the libraries say of their own start is no news; LOG_LEVEL=debug shows it.
-    for name in ("uvicorn.error", "alembic"):
-        logging.getLogger(name).setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+    # What the libraries say of their own start, and of each client that does not speak HTTP, is no news;
+    # LOG_LEVEL=debug shows it.
+    for name, least in (("uvicorn.error", logging.ERROR), ("alembic", logging.WARNING)):
+        logging.getLogger(name).setLevel(level if level <= logging.DEBUG else max(level, least))
     # psycopg's pool warns of every failed reconnection; at most one of those lines helps.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):

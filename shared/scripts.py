@@ -64,7 +64,8 @@ end
 
 INSPECT: Final = _script("return answer('stored')")
 
-# ARGV: timeline, epoch, prev, token, changes as for write().
+# ARGV: timeline, epoch, prev, token, changes as for write(). A season's first batch (prev = 0: none was ever committed)
+# on a board that nobody wrote is the whole board.
 APPLY: Final = _script("""
 local now = stored()
 local timeline, epoch, prev, token = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -73,7 +74,8 @@ if now[1] > timeline or (now[1] == timeline and now[2] > epoch)
    or (now[1] == timeline and now[2] == epoch and now[3] >= token) then
   return answer('late')
 end
-if now[1] < timeline or now[2] < epoch or now[3] < prev or now[4] ~= now[5] then
+local first = prev == 0 and now[1] + now[2] + now[3] + now[4] + now[5] == 0
+if not first and (now[1] < timeline or now[2] < epoch or now[3] < prev or now[4] ~= now[5]) then
   return answer('behind')
 end
 write(5)

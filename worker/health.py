@@ -38,6 +38,7 @@ def health_server(pool: Pool, client: Client, last_turn: Callable[[], float], ho
         return Response(msgspec.json.encode(readiness), status, media_type="application/json")
 
     app = Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz)])
+    app.router.redirect_slashes = False
     return _Server(
         uvicorn.Config(
             app,

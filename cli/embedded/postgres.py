@@ -166,8 +166,9 @@ class EmbeddedPostgres:
                 await conn.execute(sql.SQL("create database {}").format(sql.Identifier(DATABASE)))
 
 
-def embedded_dsn(port: int, password: str, database: str = DATABASE) -> str:
-    return f"postgresql://{_USER}:{password}@127.0.0.1:{port}/{database}"
+def embedded_dsn(port: int, password: str | None = None, database: str = DATABASE) -> str:
+    user = _USER if password is None else f"{_USER}:{password}"
+    return f"postgresql://{user}@127.0.0.1:{port}/{database}"
 
 
 def client_program() -> Path:

@@ -8,7 +8,7 @@ import pytest
 from conftest import client_of, make_settings, serving
 
 from api.app import create_app
-from api.top_cache import TopCache
+from api.top_cache import TopCache, key_of
 from cli.embedded import process
 from shared import keys
 
@@ -103,12 +103,50 @@ async def test_an_answer_of_a_second_ago_is_not_given(cache, monkeypatch):
 
 
 async def test_what_is_kept_is_bounded(cache, monkeypatch):
-    monkeypatch.setattr("api.top_cache._MAX_BYTES", 250)
+    monkeypatch.setattr("api.top_cache._MAX_BYTES", 2500)
     for number in range(10):
         await kept(cache, f"s{number}", (TOP, b"%d" % number), b"x" * 100)
     assert [number for number in range(10) if cache.get((TOP, b"%d" % number))] == [8, 9]
-    assert cache._bytes == 200
+    assert cache._bytes == 2200
     assert len(cache._keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        (b"", True),
+        (b"limit=1", True),
+        (b"limit=1000", True),
+        (b"limit=010", False),
+        (b"limit=10000", False),
+        (b"limit=10&x=1", False),
+        (b"x", False),
+        (b"limit=10\n", False),
+    ],
+)
+def test_only_plain_queries_are_kept_so_that_a_board_has_a_thousand_keys_at_most(query, kept):
+    assert key_of({"path": TOP, "query_string": query}) == ((TOP, query) if kept else None)
+
+
+async def test_an_unusual_query_is_answered_all_the_same(http, add, drain):
+    await add(("s", "ann", 1))
+    await drain()
+    response = await http.get(f"{TOP}?limit=0010&x=1")
+    assert response.json()["items"] == [{"userId": "ann", "score": 1}]
+
+
+async def test_who_resets_a_season_forgets_its_answers_without_being_told(settings, add, drain, monkeypatch):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(keys, "CHANGES", "another channel")
+        app = create_app(settings)
+        async with serving(app) as base_url, client_of(base_url) as http:
+            await add(("s", "ann", 1))
+            await drain()
+            while not (await http.get(TOP)).json()["items"]:
+                pass
+            elsewhere.undo()
+            assert (await http.delete("/v1/seasons/s")).status_code == 200
+            assert (await http.get(TOP)).json()["items"] == []
 
 
 async def test_a_kept_answer_is_sent_as_the_first_one_was_but_for_its_request_id(http):

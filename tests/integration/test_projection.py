@@ -57,10 +57,18 @@ async def test_a_board_whose_players_are_not_those_it_noted_is_behind(projection
     assert answer.stored == Stored(2, 5, 100, 1, 0)
 
 
-async def test_a_board_that_nobody_wrote_is_behind(projection):
-    (answer,) = await projection.apply([Update("s", 1, 1, 0, 1)])
+async def test_a_board_that_nobody_wrote_is_begun_by_the_first_batch_and_by_no_later_one(projection):
+    later, first = (Update("s", 1, 1, prev, 2, [Standing("s", "ann", 5)]) for prev in (1, 0))
+    (answer,) = await projection.apply([later])
+    assert answer == ("behind", Stored(0, 0, 0, 0, 0))
+    (answer,) = await projection.apply([first])
+    assert answer == ("applied", Stored(1, 1, 2, 1, 1))
+
+
+async def test_players_without_a_meta_are_no_board_to_begin_with(projection, redis):
+    await redis.zadd(keys.board("s"), {"ghost": 1})
+    (answer,) = await projection.apply([Update("s", 1, 1, 0, 2, [Standing("s", "ann", 5)])])
     assert answer.verdict == "behind"
-    assert answer.stored == Stored(0, 0, 0, 0, 0)
 
 
 @pytest.mark.usefixtures("board")

@@ -6,11 +6,13 @@ import asyncio
 import json
 
 import pytest
+from conftest import client_of, serving
 
+from api.app import create_app
 from shared.scores import MAX_SCORE
 
 SEASON = "/v1/seasons/spring-26"
-BAD_SEASON_IDS = ["", "a" * 65, "a b", "a%2Fb", "caf%C3%A9", "a%00b", "%ff", "a{b}", "a*"]
+BAD_SEASON_IDS = ["", "a%0Ab", "a" * 65, "a b", "a%2Fb", "caf%C3%A9", "a%00b", "%ff", "a{b}", "a*"]
 
 
 async def add(http, user_id, delta, season=SEASON):
@@ -249,11 +251,13 @@ async def test_delete_empties_the_board_and_old_scores_never_come_back(http, dra
     assert (await http.get(f"{SEASON}/leaderboard/top")).json()["items"] == [{"userId": "shown", "score": 1}]
 
 
-async def test_delete_of_an_unknown_season_works_and_works_again(http):
+async def test_delete_of_an_unknown_season_works_and_works_again_and_leaves_nothing(http, pool):
     for _ in range(2):
         response = await http.delete("/v1/seasons/never-seen")
         assert response.status_code == 200
         assert response.json() == {"seasonId": "never-seen", "deleted": True}
+    async with pool.connection() as conn:
+        assert await (await conn.execute("select * from seasons")).fetchall() == []
 
 
 async def test_seasons_do_not_see_each_other(http, drain):
@@ -317,3 +321,28 @@ async def test_the_clients_request_id_comes_back(http):
     for malformed in ("a b", "x" * 65, '"'):
         response = await http.get("/healthz", headers={"x-request-id": malformed})
         assert response.headers["x-request-id"] != malformed
+
+
+async def test_a_bug_is_answered_and_logged_under_the_same_id_and_tells_nothing(settings, monkeypatch):
+    password = "a password among the local variables"
+
+    async def broken(_self, _season_id, _limit):
+        secret = password
+        raise ZeroDivisionError(len(secret))
+
+    monkeypatch.setattr("api.boards.Boards.top", broken)
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+        response = await http.get(f"{SEASON}/leaderboard/top")
+    assert_error(response, 500, "internal_error")
+    assert "ZeroDivisionError" not in response.text
+
+
+async def test_a_content_length_of_thousands_of_digits(http):
+    body = b'{"userId":"ann","delta":1}'
+    for length, status in (("0" * 5000 + str(len(body)), b"202"), ("0" * 5000 + "9" * 5000, b"413")):
+        reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+        head = f"POST {SEASON}/scores HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+        writer.write(head.encode() + body)
+        answer = await reader.read()
+        writer.close()
+        assert answer.split()[1] in (status, b"400"), answer
