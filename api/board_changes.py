@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import Final
 
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from api.top_cache import TopCache
@@ -16,6 +18,8 @@ from shared.redis_client import Client
 from shared.scores import SeasonId
 
 _WAIT_SECONDS: Final = 1.0
+_SILENCE_SECONDS: Final = 3.0
+"""A server that answers no ping for so long is gone, or the network dropped the connection without a word."""
 
 log = structlog.get_logger()
 
@@ -30,9 +34,16 @@ async def follow_changes(client: Client, cache: TopCache) -> None:
         try:
             async with client.pubsub() as changes:
                 await changes.subscribe(keys.CHANGES)
+                heard = time.monotonic()
                 while True:
                     message = await changes.get_message(timeout=_WAIT_SECONDS)
                     if message is None:
+                        if time.monotonic() - heard > _SILENCE_SECONDS:
+                            raise RedisConnectionError(f"not a word for {_SILENCE_SECONDS:g} s")
+                        await changes.ping()
+                        continue
+                    heard = time.monotonic()
+                    if message["type"] == "pong":
                         continue
                     if message["type"] == "subscribe":
                         failures = 0

@@ -12,7 +12,7 @@ import structlog
 from shared import ledger
 from shared.batcher import Batcher
 from shared.errors import InvalidRequestError, PostgresUnavailableError
-from shared.postgres import REFUSED, Connection, Pool
+from shared.postgres import REFUSED, Connection, Pool, renew_if_lost
 from shared.scores import Score
 from shared.settings import ServiceSettings
 
@@ -44,6 +44,7 @@ class Intake:
             async with self._pool.connection() as conn:
                 return await _store(conn, scores)
         except (psycopg.Error, OSError, TimeoutError) as error:
+            await renew_if_lost(self._pool, error)
             log.warning("commit failed", scores=len(scores), error=str(error).strip() or type(error).__name__)
             raise PostgresUnavailableError("the ledger does not answer; try again shortly") from error
 

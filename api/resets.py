@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from shared import seasons
 from shared.deadline import within
 from shared.errors import DeadlineError, PostgresUnavailableError, RedisUnavailableError
-from shared.postgres import Pool
+from shared.postgres import Pool, renew_if_lost
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, reconcile
 from shared.scores import SeasonId
@@ -37,6 +37,7 @@ class Resets:
                 f"the reset was not done within {self._deadline_seconds:g} s; ask again shortly"
             ) from error
         except (psycopg.Error, OSError) as error:
+            await renew_if_lost(self._pool, error)
             log.warning("reset failed", season_id=season_id, error=str(error).strip())
             raise PostgresUnavailableError("the ledger does not answer; ask again shortly") from error
         except (RedisError, LateError, SeasonsUnreachableError) as error:

@@ -118,6 +118,7 @@ class TopCache:
             self._unlist(key, flight.season_id)
             return
         body = flight.task.result()
+        self._forget(key)  # a HEAD is looked up although a GET's answer is kept
         self._kept[key] = _Kept(
             flight.season_id,
             {"type": "http.response.start", "status": 200, "headers": json_headers(body)},

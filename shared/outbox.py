@@ -40,12 +40,12 @@ select coalesce(
 # processed_at every event would pay for its own deletion, without a bound this reads all that has not expired yet.
 PURGE = """
 with walked as (
-  select id, status = 'done' and processed_at < now() - %s * interval '1 hour' as expired, status = 'failed' as failed
+  select id, status = 'done' and processed_at < now() - %s * interval '1 hour' as expired, status <> 'done' as stays
   from outbox where id > %s order by id limit %s
 ), deleted as (
   delete from outbox where id = any(array(select id from walked where expired)) returning id
 )
-select count(*), max(id), coalesce(bool_and(expired or failed), false), (select count(*) from deleted) from walked
+select count(*), max(id), coalesce(bool_and(expired or stays), false), (select count(*) from deleted) from walked
 """
 
 
@@ -88,5 +88,5 @@ async def purge(conn: Connection, *, after: int, retention_hours: float, limit: 
     row = await (await conn.execute(PURGE, (retention_hours, after, limit))).fetchone()
     assert row is not None
     walked, last, only_expired, deleted = row
-    # Past events that are failed and stay; up to the first that has not expired.
+    # Past events that stay, failed or pending; up to the first done one that has not expired.
     return Purged(deleted, last if walked == limit and only_expired else None)

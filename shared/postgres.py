@@ -13,7 +13,7 @@ import psycopg
 import structlog
 from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from shared.revision import require_schema
 
@@ -34,6 +34,7 @@ def connection_settings(dsn: str, process: str, *, statement_ms: int, lock_ms: i
         "statement_timeout": statement_ms,
         "lock_timeout": lock_ms,
         "idle_in_transaction_session_timeout": idle_in_transaction_ms,
+        "default_transaction_isolation": r"read\ committed",  # the batch protocol rests on it
         "jit": "off",
     }
     given = psycopg.conninfo.conninfo_to_dict(dsn)
@@ -88,6 +89,15 @@ def create_pool(
         reconnect_timeout=2.0,
         open=False,
     )
+
+
+async def renew_if_lost(pool: Pool, error: Exception) -> None:
+    """After an error that says that the server went away: the pool's idle connections are as dead as the one that
+    noticed. Replace them, or each costs a request its answer."""
+    if isinstance(error, psycopg.OperationalError) and not isinstance(error, PoolTimeout):
+        state = error.sqlstate
+        if state is None or state.startswith(("08", "57P")):
+            await pool.drain()
 
 
 async def wait_for_schema(conninfo: str, timeout_seconds: float) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from shared import keys
 from shared.redis_client import Client
@@ -24,11 +24,13 @@ _STAGING_TTL_SECONDS: Final = 3600
 
 
 class Stored(NamedTuple):
-    """What a board says of itself. `noted` players were there after the last write, `members` are now."""
+    """What a board says of itself. `base` is the last committed token that its last writer knew; `noted` players were
+    there after the last write, `members` are now."""
 
     timeline: int
     epoch: int
     token: int
+    base: int
     noted: int
     members: int
 
@@ -82,7 +84,7 @@ class Projection:
 
     async def patch(self, update: Update, seen: Stored, standings: Sequence[Standing]) -> Answer:
         """Write the standings and the update's token, provided that the board still says `seen`; else "moved"."""
-        return await self._write_one(PATCH, update, [*seen, update.token, *_changes(standings)])
+        return await self._write_one(PATCH, update, [*seen, update.prev, update.token, *_changes(standings)])
 
     async def stage(self, update: Update, scores: Iterable[tuple[UserId, int]]) -> None:
         """Add players to the board that `swap` will put in place."""
@@ -95,7 +97,7 @@ class Projection:
     async def swap(self, update: Update, seen: Stored, staged: int) -> Answer:
         """Replace the whole board by the staged one, provided that it still says `seen` and all `staged` members
         are there; else "moved"."""
-        arguments = [*seen, update.timeline, update.epoch, update.token, staged]
+        arguments = [*seen, update.timeline, update.epoch, update.prev, update.token, staged]
         return await self._write_one(SWAP, update, arguments, keys.staging(update.season_id, update.token))
 
     async def discard_staged(self, update: Update) -> None:
@@ -122,6 +124,9 @@ class Projection:
                 # A hint: who misses it keeps an answer for a second at most.
                 pipe.publish(keys.CHANGES, changed)
             _, *replies = await pipe.execute(raise_on_error=False)
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            # Demoted: a new connection may reach the new primary, those that we have never will.
+            await self._client.connection_pool.disconnect(inuse_connections=False)
         return [
             reply if isinstance(reply, RedisError) else Answer(reply[0], Stored(*reply[1:]))
             for reply in replies[: len(calls)]

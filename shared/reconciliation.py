@@ -40,11 +40,15 @@ class DeposedError(LateError):
 
 
 class SeasonsUnreachableError(Exception):
-    """Redis refused some seasons of a batch; the transaction must be rolled back, the others may be tried alone."""
+    """Some seasons of a batch can't be shown: Redis refused them, or their boards are a later PostgreSQL's.
 
-    def __init__(self, failures: dict[SeasonId, RedisError]) -> None:
+    The transaction must be rolled back; the others may be tried without them. `all_failed`: there are no others.
+    """
+
+    def __init__(self, failures: dict[SeasonId, RedisError | DeposedError], *, all_failed: bool = True) -> None:
         super().__init__("; ".join(f"season {season_id}: {error}" for season_id, error in failures.items()))
         self.failures = failures
+        self.all_failed = all_failed
 
 
 async def project(conn: Connection, projection: Projection, updates: Sequence[Update]) -> None:
@@ -52,17 +56,17 @@ async def project(conn: Connection, projection: Projection, updates: Sequence[Up
 
     Raises LateError, SeasonsUnreachableError, or RedisError when Redis answered nothing at all.
     """
-    failures: dict[SeasonId, RedisError] = {}
+    failures: dict[SeasonId, RedisError | DeposedError] = {}
     for update, answer in zip(updates, await projection.apply(updates), strict=True):
         if isinstance(answer, RedisError):
             failures[update.season_id] = answer
             continue
         try:
             await _settle(conn, projection, update, answer)
-        except RedisError as error:
+        except (RedisError, DeposedError) as error:
             failures[update.season_id] = error
     if failures:
-        raise SeasonsUnreachableError(failures)
+        raise SeasonsUnreachableError(failures, all_failed=len(failures) == len(updates))
 
 
 async def reconcile(pool: Pool, projection: Projection, season_id: SeasonId) -> None:
@@ -76,13 +80,13 @@ async def reconcile(pool: Pool, projection: Projection, season_id: SeasonId) -> 
             update = Update(season_id, fence.timeline, fence.epoch, fence.token, tokens[season_id])
             try:
                 await project(conn, projection, [update])
-            except DeposedError:
-                raise
             except LateError:
                 # A batch whose clock ran ahead wrote and never committed. We hold the lock, so we may pass it.
                 (answer,) = await projection.inspect([season_id])
                 if isinstance(answer, RedisError):
                     raise answer from None
+                if answer.stored.base > fence.token:  # the board knows a commit that this PostgreSQL lost
+                    raise SeasonsUnreachableError({season_id: DeposedError(season_id, answer.stored)}) from None
                 token = await seasons.advance_beyond(conn, season_id, answer.stored.token)
                 await project(conn, projection, [update._replace(token=token)])
 
@@ -92,7 +96,7 @@ def fits(fence: seasons.Fence, stored: Stored) -> bool:
     return (
         stored.timeline == fence.timeline
         and stored.epoch == fence.epoch
-        and stored.token >= fence.token
+        and fence.token in (stored.token, stored.base)
         and stored.noted == stored.members
     )
 
@@ -124,7 +128,7 @@ async def _repair(conn: Connection, projection: Projection, update: Update, seen
         and seen.token > 0
     )
     if whole:
-        changed = await standings.changed_since(conn, update.season_id, update.epoch, seen.token, _PATCH_LIMIT + 1)
+        changed = await standings.changed_since(conn, update.season_id, update.epoch, seen.base, _PATCH_LIMIT + 1)
         if len(changed) <= _PATCH_LIMIT:
             log.info("board patched", season_id=update.season_id, standings=len(changed), seen=seen._asdict())
             return await projection.patch(update, seen, changed)

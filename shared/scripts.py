@@ -1,7 +1,8 @@
 """The Lua scripts that touch a board. Each runs atomically on the node that holds the season.
 
-KEYS[1] is the board, KEYS[2] its meta hash. Every reply is {verdict, timeline, epoch, token, count, members}: what is
-stored *after* the script, `members` being ZCARD. A board that nobody wrote answers with zeros.
+KEYS[1] is the board, KEYS[2] its meta hash. Every reply is {verdict, timeline, epoch, token, base, count, members}:
+what is stored *after* the script, `base` being its last writer's `prev` and `members` ZCARD. A board that nobody wrote
+answers with zeros.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ _PRELUDE: Final = """
 local board, meta = KEYS[1], KEYS[2]
 
 local function stored()
-  local noted = redis.call('HMGET', meta, 'timeline', 'epoch', 'token', 'count')
-  for i = 1, 4 do noted[i] = tonumber(noted[i] or '') or 0 end
-  noted[5] = redis.call('ZCARD', board)
+  local noted = redis.call('HMGET', meta, 'timeline', 'epoch', 'token', 'base', 'count')
+  for i = 1, 5 do noted[i] = tonumber(noted[i] or '') or 0 end
+  noted[6] = redis.call('ZCARD', board)
   return noted
 end
 
@@ -50,55 +51,57 @@ end
 
 local function unchanged(at)
   local now = stored()
-  for i = 1, 5 do
+  for i = 1, 6 do
     if now[i] ~= tonumber(ARGV[at + i - 1]) then return false end
   end
   return true
 end
 
-local function note(timeline, epoch, token)
+local function note(timeline, epoch, token, base)
   redis.call('HSET', meta, 'timeline', timeline, 'epoch', epoch, 'token', token,
-             'count', redis.call('ZCARD', board))
+             'base', base, 'count', redis.call('ZCARD', board))
 end
 """
 
 INSPECT: Final = _script("return answer('stored')")
 
-# ARGV: timeline, epoch, prev, token, changes as for write(). A season's first batch (prev = 0: none was ever committed)
-# on a board that nobody wrote is the whole board.
+# ARGV: timeline, epoch, prev, token, changes as for write(). A stored token between prev and ours is that of a batch
+# that never committed, provided that it stood on the commit that we stand on (base = prev). A season's first batch
+# (prev = 0: none was ever committed) on a board that nobody wrote is the whole board.
 APPLY: Final = _script("""
 local now = stored()
 local timeline, epoch, prev, token = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
 if now[1] > timeline or (now[1] == timeline and now[2] > epoch)
-   or (now[1] == timeline and now[2] == epoch and now[3] >= token) then
+   or (now[1] == timeline and now[2] == epoch and (now[3] >= token or now[4] > prev)) then
   return answer('late')
 end
-local first = prev == 0 and now[1] + now[2] + now[3] + now[4] + now[5] == 0
-if not first and (now[1] < timeline or now[2] < epoch or now[3] < prev or now[4] ~= now[5]) then
+local first = prev == 0 and now[1] + now[2] + now[3] + now[4] + now[5] + now[6] == 0
+if not first and (now[1] < timeline or now[2] < epoch or now[3] < prev
+                  or (now[3] > prev and now[4] ~= prev) or now[5] ~= now[6]) then
   return answer('behind')
 end
 write(5)
-note(ARGV[1], ARGV[2], ARGV[4])
+note(ARGV[1], ARGV[2], ARGV[4], ARGV[3])
 return answer('applied')
 """)
 
-# ARGV: the five numbers that APPLY reported, token, changes as for write().
+# ARGV: the six numbers that APPLY reported, prev, token, changes as for write().
 PATCH: Final = _script("""
 if not unchanged(1) then return answer('moved') end
-write(7)
-note(ARGV[1], ARGV[2], ARGV[6])
+write(9)
+note(ARGV[1], ARGV[2], ARGV[8], ARGV[7])
 return answer('applied')
 """)
 
-# KEYS[3]: the staged board. ARGV: the five numbers that APPLY reported, timeline, epoch, token, staged members.
+# KEYS[3]: the staged board. ARGV: the six numbers that APPLY reported, timeline, epoch, prev, token, staged members.
 SWAP: Final = _script("""
-if not unchanged(1) or redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[9]) then return answer('moved') end
+if not unchanged(1) or redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[11]) then return answer('moved') end
 redis.call('UNLINK', board)
-if tonumber(ARGV[9]) > 0 then
+if tonumber(ARGV[11]) > 0 then
   redis.call('RENAME', KEYS[3], board)
   redis.call('PERSIST', board)
 end
-note(ARGV[6], ARGV[7], ARGV[8])
+note(ARGV[7], ARGV[8], ARGV[10], ARGV[9])
 return answer('applied')
 """)

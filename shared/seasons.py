@@ -24,10 +24,12 @@ from seasons where season_id = any(%s) order by season_id for update
 _LOCKABLE = "select season_id from seasons where season_id = any(%s) order by season_id for update skip locked"
 
 # Not part of _LOCK: PostgreSQL may compute a token before it waits for the lock, and then tokens would not grow in
-# lock order. Not from a sequence: after a crash an uncommitted nextval can be handed out again.
+# lock order. Not from a sequence: after a crash an uncommitted nextval can be handed out again. Where the clock is not
+# ahead of the last token, a random step: `+ 1` would repeat the token of a batch that never committed.
 _ADVANCE = """
 update seasons
-set token = greatest(token + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint)
+set token = greatest(token + 1 + (random() * 1000)::bigint * (clock.us <= token)::int, clock.us)
+from (select (extract(epoch from clock_timestamp()) * 1000000)::bigint) as clock (us)
 where season_id = any(%s) returning season_id, token
 """
 

@@ -74,10 +74,6 @@ class Loop:
         now = time.monotonic()
         try:
             batch = await self._applier.apply(floor=self._floor.value, paused=self._pauses.paused(now))
-        except DeposedError as error:
-            log.error("board written by a later PostgreSQL: is this one deposed or restored?", error=str(error))  # noqa: TRY400
-            self._pause([error.season_id])
-            return 0.0
         except LateError as error:
             # Rolled back; a transaction of its own puts the season's token beyond the one that the board carries.
             log.info("batch late", error=str(error))
@@ -85,14 +81,23 @@ class Loop:
             await reconcile(self._pool, self._projection, error.season_id)
             return 0.0
         except SeasonsUnreachableError as error:
-            log.warning("seasons put off", error=str(error))
-            self._pause(error.failures)
+            self._put_off(error)
+            if error.all_failed:
+                raise  # to back off: what refuses all of them may refuse everything
             return 0.0
         except SeasonsLockedError as error:
             await self._pause_locked(error.season_ids)
             return 0.0
-        self._pauses.settle(now)
+        if batch.events:
+            self._pauses.settle(now)
         return next_poll_seconds(batch, self._batch_size, self._poll_seconds)
+
+    def _put_off(self, error: SeasonsUnreachableError) -> None:
+        deposed = sorted(key for key, failure in error.failures.items() if isinstance(failure, DeposedError))
+        if deposed:
+            log.error("board written by a later PostgreSQL: is this one deposed or restored?", season_ids=deposed)
+        log.warning("seasons put off", error=str(error))
+        self._pause(error.failures)
 
     async def _pause_locked(self, season_ids: Sequence[SeasonId]) -> None:
         """Somebody holds a season for long (a rebuild): leave it to them, go on with the others."""

@@ -9,7 +9,7 @@ import pytest
 
 from shared import keys, ledger, outbox, seasons
 from shared.projection import Projection, Stored, Update
-from shared.reconciliation import DeposedError, LateError, reconcile
+from shared.reconciliation import DeposedError, LateError, SeasonsUnreachableError, reconcile
 from shared.scores import MAX_SCORE, Score
 from shared.standings import Standing
 from worker.batch import STEPS, BatchApplier, SeasonsLockedError
@@ -95,16 +95,72 @@ async def test_a_clock_that_ran_ahead_does_not_stop_the_season(add, pool, projec
     assert await truth() == {"s": {"ann": 6}}
 
 
+async def settle(applier, pool, projection):
+    """What the loop does: batches until nothing is pending, a late season put right, then an audit."""
+    while True:
+        try:
+            if not (await applier.apply(floor=0, paused=[])).events:
+                break
+        except LateError as error:
+            await reconcile(pool, projection, error.season_id)
+    await Audit(pool, projection).run()
+
+
+@pytest.mark.parametrize("ahead_seconds", [3600, 0.05])
+@pytest.mark.parametrize("batches_meanwhile", [1, 2])
+async def test_a_late_script_of_a_clock_that_was_ahead(
+    add, applier, pool, projection, truth, monkeypatch, ahead_seconds, batches_meanwhile
+):
+    """A worker takes its token while the clock is ahead and stalls; the clock is set right, its session ends, others
+    commit more; then its script arrives, with a token newer than theirs."""
+    sent = []
+
+    class Stalled(Projection):
+        async def apply(self, updates):
+            sent.extend(updates)
+            raise CrashError
+
+    await add(("s", "ann", 5))
+    await settle(applier, pool, projection)
+    await add(("s", "ann", 1))
+    with monkeypatch.context() as ahead:
+        micros = int(ahead_seconds * 1_000_000)
+        ahead.setattr(seasons, "_ADVANCE", seasons._ADVANCE.replace("* 1000000)", f"* 1000000 + {micros})"))
+        with pytest.raises(CrashError):
+            await BatchApplier(pool, Stalled(projection._client), 500, lambda _step: None).apply(floor=0, paused=[])
+    for _ in range(batches_meanwhile):
+        await add(("s", "ann", 10))
+        await settle(applier, pool, projection)
+    await projection.apply(sent)
+    await settle(applier, pool, projection)
+    assert await truth() == {"s": {"ann": 6 + 10 * batches_meanwhile}}
+    await add(("s", "bob", 1))
+    await settle(applier, pool, projection)
+    assert await truth() == {"s": {"ann": 6 + 10 * batches_meanwhile, "bob": 1}}
+
+
+async def test_tokens_of_a_clock_that_stands_still_are_not_repeated(add, pool):
+    await add(("s", "ann", 1))
+    async with pool.connection() as conn:
+        await conn.execute("update seasons set token = 9000000000000000")
+        tokens = set()
+        for _ in range(20):
+            async with conn.transaction(force_rollback=True):
+                tokens.add((await seasons.advance(conn, ["s"]))["s"])
+    assert len(tokens) > 10
+    assert min(tokens) > 9_000_000_000_000_000
+
+
 async def test_a_deposed_primary_is_refused(add, pool, projection, redis, drain):
     """Redis was written from a later timeline: this PostgreSQL was replaced by its replica."""
     await add(("s", "ann", 5))
     await drain()
     await redis.hincrby(keys.meta("s"), "timeline", 1)
     await add(("s", "ann", 1))
-    with pytest.raises(DeposedError):
-        await drain()
-    with pytest.raises(DeposedError):
-        await reconcile(pool, projection, "s")
+    for attempt in (drain(), reconcile(pool, projection, "s")):
+        with pytest.raises(SeasonsUnreachableError) as refused:
+            await attempt
+        assert isinstance(refused.value.failures["s"], DeposedError)
     assert await redis.zscore(keys.board("s"), "ann") == 5
 
 
@@ -158,7 +214,7 @@ async def test_an_audit_goes_on_behind_seasons_that_it_cannot_repair(add, drain,
     await redis.hincrby(keys.meta("a-deposed"), "timeline", 1)
     await redis.set(keys.meta("b-broken"), "not a hash")
     await redis.delete(keys.board("c-lost"))
-    with pytest.raises(DeposedError):
+    with pytest.raises(SeasonsUnreachableError):
         await Audit(pool, projection).run()
     assert await redis.zscore(keys.board("c-lost"), "ann") == 5
 
@@ -213,7 +269,7 @@ async def test_a_lost_staged_board_is_never_swapped_in(projection, redis):
     update = Update("s", 1, 1, 0, 10)
     await projection.stage(update, [("ann", 1), ("bob", 2)])
     await redis.zrem(keys.staging("s", 10), "bob")
-    answer = await projection.swap(update, Stored(0, 0, 0, 0, 0), 2)
+    answer = await projection.swap(update, Stored(0, 0, 0, 0, 0, 0), 2)
     assert answer.verdict == "moved"
     assert not await redis.exists(keys.board("s"))
 
@@ -329,6 +385,18 @@ async def test_a_season_held_elsewhere_does_not_stall_the_others(add, pool, even
 
 
 @pytest.mark.usefixtures("running_loop")
+async def test_many_seasons_of_a_deposed_primary_do_not_stall_the_others(add, redis, eventually):
+    seasons_before = [f"a{number}" for number in range(700)]
+    async with redis.pipeline(transaction=False) as pipe:
+        for season_id in seasons_before:
+            pipe.hset(keys.meta(season_id), "timeline", 99)
+        await pipe.execute()
+    await add(*((season_id, "ann", 1) for season_id in seasons_before), ("healthy", "ann", 1))
+    await eventually("select 1 from outbox where status = 'done' and season_id = 'healthy'")
+    assert await redis.zscore(keys.board("healthy"), "ann") == 1
+
+
+@pytest.mark.usefixtures("running_loop")
 async def test_a_season_whose_board_redis_refuses_does_not_stall_the_others(add, redis, eventually, truth):
     await redis.set(keys.meta("broken"), "not a hash")
     await add(("broken", "ann", 1), ("fine", "ann", 1))
@@ -369,6 +437,8 @@ async def test_the_purge_of_the_outbox_stops_at_the_first_event_that_is_not_old_
             " now() - case when n <= 40 then interval '2 hours' else interval '0' end from generate_series(1, 70) as n"
         )
         await conn.execute("update outbox set processed_at = now() - interval '2 hours' where id = 55")
+        # An event of a season in lasting trouble stays pending at the front.
+        await conn.execute("update outbox set status = 'pending', processed_at = null where id = 5")
         first = await outbox.purge(conn, after=0, retention_hours=1, limit=20)
         assert first == (10, 20)
         second = await outbox.purge(conn, after=20, retention_hours=1, limit=20)

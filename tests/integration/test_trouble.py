@@ -64,6 +64,16 @@ async def test_without_postgres_reads_go_on_and_writes_say_so(own_postgres, serv
         assert (await http.post(f"{SEASON}/scores", json=BODY)).status_code == 202
 
 
+async def test_a_restart_of_postgres_costs_one_answer_not_one_per_connection(own_postgres, servers):
+    settings = make_settings(own_postgres.dsn(), servers.redis_url, intake_batch_max=1)
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+        await asyncio.gather(*(http.post(f"{SEASON}/scores", json=BODY) for _ in range(50)))
+        await process.stop(own_postgres.program, own_postgres.running, 5)
+        own_postgres.running = await own_postgres.start()
+        answers = [(await http.post(f"{SEASON}/scores", json=BODY)).status_code for _ in range(10)]
+    assert answers[1:] == [202] * 9
+
+
 async def test_a_postgres_that_hangs_costs_no_more_than_the_deadline(own_postgres, servers):
     settings = make_settings(own_postgres.dsn(), servers.redis_url, request_timeout_ms=300)
     async with serving(create_app(settings)) as base_url, client_of(base_url) as http:

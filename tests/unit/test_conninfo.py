@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
@@ -27,7 +29,7 @@ def settings_of(dsn):
 
 def options_of(dsn):
     """The server's settings in the order in which the server will take them."""
-    words = str(settings_of(dsn)["options"]).split()
+    words = re.split(r"(?<!\\) ", str(settings_of(dsn)["options"]))
     assert words[::2] == ["-c"] * (len(words) // 2)
     return [tuple(word.split("=", 1)) for word in words[1::2]]
 
@@ -48,6 +50,7 @@ def test_the_connection_is_named_and_bounded(dsn):
         "statement_timeout": "3000",
         "lock_timeout": "500",
         "idle_in_transaction_session_timeout": "15000",
+        "default_transaction_isolation": r"read\ committed",
         "jit": "off",
     }
 
