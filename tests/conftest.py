@@ -280,3 +280,15 @@ async def compare_everywhere(conn, redis):
     assert ledger == standings
     assert boards == standings
     return boards
+
+
+class CrashError(Exception):
+    """Stands for the death of the worker: the transaction is rolled back, what Redis got stays."""
+
+
+def crashing_at(step):
+    def reach(reached):
+        if reached == step:
+            raise CrashError(step)
+
+    return reach

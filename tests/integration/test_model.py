@@ -11,7 +11,7 @@ import time
 
 import httpx2
 import pytest
-from conftest import compare_everywhere, make_settings, serving
+from conftest import CrashError, compare_everywhere, crashing_at, make_settings, serving
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -30,10 +30,6 @@ SEASONS = ("one", "two")
 season_ids = st.sampled_from(SEASONS)
 user_ids = st.sampled_from(("ann", "bob", "cid", "Zoë 🎮"))
 deltas = st.integers(-20, 20).filter(bool)
-
-
-class CrashError(Exception):
-    """The worker dies: its transaction is rolled back, what Redis got stays."""
 
 
 class Service:
@@ -172,11 +168,7 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
             self.settle()
 
         async def apply(self, size, step):
-            def reach(reached):
-                if reached == step:
-                    raise CrashError(step)
-
-            applier = BatchApplier(service.pool, service.projection, size, reach)
+            applier = BatchApplier(service.pool, service.projection, size, crashing_at(step))
             try:
                 return (await applier.apply(floor=0, paused=[])).events
             except CrashError:

@@ -1,0 +1,126 @@
+"""The fence against real servers: late scripts, scripts sent twice, clocks that step, deposed primaries."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import CrashError
+
+from shared import keys, seasons
+from shared.projection import Projection, Update
+from shared.reconciliation import DeposedError, LateError, SeasonsUnreachableError, reconcile
+from shared.standings import Standing
+from worker.batch import BatchApplier
+from worker.upkeep import Audit
+
+
+async def test_a_late_script_is_refused(add, drain, pool, projection, redis, truth):
+    """A worker is stopped before it sends, its session ends, another goes on; then the old script arrives."""
+    await add(("s", "ann", 5))
+    async with pool.connection() as conn:
+        (fence,) = await seasons.lock(conn, ["s"])
+    late = Update("s", fence.timeline, fence.epoch, fence.token, fence.token + 1, [Standing("s", "ann", 999)])
+    await drain()
+    (answer,) = await projection.apply([late])
+    assert answer.verdict == "late"
+    assert await truth() == {"s": {"ann": 5}}
+    assert await redis.exists(keys.meta("s"))
+
+
+async def test_a_script_sent_twice_is_refused_the_second_time(add, pool, projection, drain, truth):
+    """A lost reply makes the client send again: the batch is put off, the totals stay right."""
+
+    class Twice(Projection):
+        async def apply(self, updates):
+            await super().apply(updates)
+            return await super().apply(updates)
+
+    await add(("s", "ann", 5))
+    await drain()
+    await add(("s", "ann", 5))
+    with pytest.raises(LateError):
+        await BatchApplier(pool, Twice(projection._client), 500, lambda _step: None).apply(floor=0, paused=[])
+    await drain()
+    assert await truth() == {"s": {"ann": 10}}
+
+
+async def test_a_clock_that_ran_ahead_does_not_stop_the_season(add, pool, projection, redis, drain, truth):
+    """A batch with a token of tomorrow wrote and never committed; the next ones must pass it."""
+    await add(("s", "ann", 5))
+    await drain()
+    stored = await redis.hget(keys.meta("s"), "token")
+    await redis.hset(keys.meta("s"), "token", int(stored) + 86_400_000_000)
+    await add(("s", "ann", 1))
+    with pytest.raises(LateError):
+        await drain()
+    await reconcile(pool, projection, "s")
+    await drain()
+    assert await truth() == {"s": {"ann": 6}}
+
+
+async def settle(applier, pool, projection):
+    """What the loop does: batches until nothing is pending, a late season put right, then an audit."""
+    while True:
+        try:
+            if not (await applier.apply(floor=0, paused=[])).events:
+                break
+        except LateError as error:
+            await reconcile(pool, projection, error.season_id)
+    await Audit(pool, projection).run()
+
+
+@pytest.mark.parametrize("ahead_seconds", [3600, 0.05])
+@pytest.mark.parametrize("batches_meanwhile", [1, 2])
+async def test_a_late_script_of_a_clock_that_was_ahead(
+    add, applier, pool, projection, truth, monkeypatch, ahead_seconds, batches_meanwhile
+):
+    """A worker takes its token while the clock is ahead and stalls; the clock is set right, its session ends, others
+    commit more; then its script arrives, with a token newer than theirs."""
+    sent = []
+
+    class Stalled(Projection):
+        async def apply(self, updates):
+            sent.extend(updates)
+            raise CrashError
+
+    await add(("s", "ann", 5))
+    await settle(applier, pool, projection)
+    await add(("s", "ann", 1))
+    with monkeypatch.context() as ahead:
+        micros = int(ahead_seconds * 1_000_000)
+        ahead.setattr(seasons, "_ADVANCE", seasons._ADVANCE.replace("* 1000000)", f"* 1000000 + {micros})"))
+        with pytest.raises(CrashError):
+            await BatchApplier(pool, Stalled(projection._client), 500, lambda _step: None).apply(floor=0, paused=[])
+    for _ in range(batches_meanwhile):
+        await add(("s", "ann", 10))
+        await settle(applier, pool, projection)
+    await projection.apply(sent)
+    await settle(applier, pool, projection)
+    assert await truth() == {"s": {"ann": 6 + 10 * batches_meanwhile}}
+    await add(("s", "bob", 1))
+    await settle(applier, pool, projection)
+    assert await truth() == {"s": {"ann": 6 + 10 * batches_meanwhile, "bob": 1}}
+
+
+async def test_tokens_of_a_clock_that_stands_still_are_not_repeated(add, pool):
+    await add(("s", "ann", 1))
+    async with pool.connection() as conn:
+        await conn.execute("update seasons set token = 9000000000000000")
+        tokens = set()
+        for _ in range(20):
+            async with conn.transaction(force_rollback=True):
+                tokens.add((await seasons.advance(conn, ["s"]))["s"])
+    assert len(tokens) > 10
+    assert min(tokens) > 9_000_000_000_000_000
+
+
+async def test_a_deposed_primary_is_refused(add, pool, projection, redis, drain):
+    """Redis was written from a later timeline: this PostgreSQL was replaced by its replica."""
+    await add(("s", "ann", 5))
+    await drain()
+    await redis.hincrby(keys.meta("s"), "timeline", 1)
+    await add(("s", "ann", 1))
+    for attempt in (drain(), reconcile(pool, projection, "s")):
+        with pytest.raises(SeasonsUnreachableError) as refused:
+            await attempt
+        assert isinstance(refused.value.failures["s"], DeposedError)
+    assert await redis.zscore(keys.board("s"), "ann") == 5

@@ -1,0 +1,103 @@
+"""The worker's loop and its upkeep: one season in trouble does not stall the others; purges delete what may go."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shared import keys, ledger, outbox, seasons
+from shared.reconciliation import reconcile
+from worker.floor import Floor
+from worker.loop import Loop
+from worker.upkeep import Purge
+
+
+@pytest.fixture
+async def running_loop(applier, pool, projection):
+    """A worker's loop at work, stopped at the end."""
+    stop = asyncio.Event()
+    loop = Loop(applier, pool, projection, Floor(), batch_size=500, poll_seconds=0.001)
+    task = asyncio.create_task(loop.run(stop))
+    yield loop
+    stop.set()
+    await task
+
+
+@pytest.mark.usefixtures("running_loop")
+async def test_a_season_held_elsewhere_does_not_stall_the_others(add, pool, eventually, truth):
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["held"])
+        async with conn.transaction():
+            await seasons.lock(conn, ["held"])
+            await add(("held", "ann", 1), ("free", "ann", 1))
+            await eventually("select 1 from outbox where status = 'done' and season_id = 'free'")
+            await eventually("select 1 from outbox where status = 'done' and season_id = 'held'", gone=True)
+        await eventually("select 1 from outbox where status = 'pending'", gone=True)
+    assert await truth() == {"held": {"ann": 1}, "free": {"ann": 1}}
+
+
+@pytest.mark.usefixtures("running_loop")
+async def test_many_seasons_of_a_deposed_primary_do_not_stall_the_others(add, redis, eventually):
+    seasons_before = [f"a{number}" for number in range(700)]
+    async with redis.pipeline(transaction=False) as pipe:
+        for season_id in seasons_before:
+            pipe.hset(keys.meta(season_id), "timeline", 99)
+        await pipe.execute()
+    await add(*((season_id, "ann", 1) for season_id in seasons_before), ("healthy", "ann", 1))
+    await eventually("select 1 from outbox where status = 'done' and season_id = 'healthy'")
+    assert await redis.zscore(keys.board("healthy"), "ann") == 1
+
+
+@pytest.mark.usefixtures("running_loop")
+async def test_a_season_whose_board_redis_refuses_does_not_stall_the_others(add, redis, eventually, truth):
+    await redis.set(keys.meta("broken"), "not a hash")
+    await add(("broken", "ann", 1), ("fine", "ann", 1))
+    await eventually("select 1 from outbox where status = 'done' and season_id = 'fine'")
+    await eventually(
+        "select 1 from outbox where season_id = 'broken' and (status <> 'pending' or attempts > 0)", gone=True
+    )
+    await redis.delete(keys.meta("broken"))
+    await eventually("select 1 from outbox where status = 'pending'", gone=True)
+    assert await truth() == {"broken": {"ann": 1}, "fine": {"ann": 1}}
+
+
+async def test_the_purge_deletes_what_a_reset_ended_and_what_is_past_retention(add, drain, pool, projection, truth):
+    await add(*(("s", f"u{number}", 1) for number in range(5000)))
+    await drain()
+    async with pool.connection() as conn:
+        async with conn.transaction():
+            await seasons.lock(conn, ["s"])
+            await seasons.begin_next_epoch(conn, "s")
+        await reconcile(pool, projection, "s")
+        await add(("s", "new", 1))
+        await drain()
+        await add(("s", "new", 1))
+        await conn.execute("update outbox set processed_at = now() - interval '25 hours' where user_id <> 'new'")
+        await Purge(pool, retention_hours=24).run()
+        for table, rows in (("standings", 1), ("score_events", 2), ("outbox", 2)):
+            assert await (await conn.execute(f"select count(*) from {table}")).fetchone() == (rows,)
+    await drain()
+    assert await truth() == {"s": {"new": 2}}
+
+
+async def test_the_purge_of_the_outbox_stops_at_the_first_event_that_is_not_old_enough(pool):
+    async with pool.connection() as conn:
+        await conn.execute(
+            "insert into outbox (id, event_type, season_id, epoch, user_id, delta, status, processed_at)"
+            " select n, 'score', 's', 1, 'u', 1, case when n <= 10 then 'failed'"
+            " when n > 60 then 'pending' else 'done' end,"
+            " now() - case when n <= 40 then interval '2 hours' else interval '0' end from generate_series(1, 70) as n"
+        )
+        await conn.execute("update outbox set processed_at = now() - interval '2 hours' where id = 55")
+        # An event of a season in lasting trouble stays pending at the front.
+        await conn.execute("update outbox set status = 'pending', processed_at = null where id = 5")
+        first = await outbox.purge(conn, after=0, retention_hours=1, limit=20)
+        assert first == (10, 20)
+        second = await outbox.purge(conn, after=20, retention_hours=1, limit=20)
+        assert second == (20, 40)
+        third = await outbox.purge(conn, after=40, retention_hours=1, limit=20)
+        assert third == (1, None)
+        await Purge(pool, retention_hours=1).run()
+        rows = await (await conn.execute("select id from outbox order by id")).fetchall()
+    assert [row[0] for row in rows] == [*range(1, 11), *range(41, 55), *range(56, 71)]

@@ -1,0 +1,120 @@
+"""What Redis lost comes back: wiped, keys or players lost, rolled back to an old copy; patched or rebuilt."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared import keys
+from shared.projection import Projection, Stored, Update
+from shared.reconciliation import SeasonsUnreachableError
+from worker.upkeep import Audit
+
+
+async def wipe(redis, _copies):
+    await redis.flushall()
+
+
+async def delete_board(redis, _copies):
+    await redis.delete(keys.board("s"))
+
+
+async def delete_meta(redis, _copies):
+    await redis.delete(keys.meta("s"))
+
+
+async def remove_players(redis, _copies):
+    await redis.zrem(keys.board("s"), "ann", "cid")
+
+
+async def restore_old_copy(redis, copies):
+    for key, copy in copies.items():
+        await redis.restore(key, 0, copy, replace=True)
+
+
+@pytest.mark.parametrize("damage", [wipe, delete_board, delete_meta, remove_players, restore_old_copy])
+@pytest.mark.parametrize("then", ["audit", "batch"])
+async def test_what_redis_lost_comes_back(add, drain, pool, projection, redis, servers, truth, damage, then):
+    """Noticed by the audit without a new score, and by the next batch without an audit."""
+    raw = redis.from_url(servers.redis_url)
+    await add(("s", "ann", 5), ("s", "bob", 7), ("other", "ann", 1))
+    await drain()
+    copies = {key: await raw.dump(key) for key in (keys.board("s"), keys.meta("s"))}
+    await raw.aclose()
+    await add(("s", "ann", 1), ("s", "cid", 2))
+    await drain()
+    await damage(redis if damage is not restore_old_copy else (raw := redis.from_url(servers.redis_url)), copies)
+    await raw.aclose()
+    expected = {"s": {"ann": 6, "bob": 7, "cid": 2}, "other": {"ann": 1}}
+    if then == "audit":
+        await Audit(pool, projection).run()
+    else:
+        await add(("s", "dan", 3), ("other", "dan", 3))
+        await drain()
+        expected["s"]["dan"] = expected["other"]["dan"] = 3
+    assert await truth() == expected
+
+
+async def test_an_audit_goes_on_behind_seasons_that_it_cannot_repair(add, drain, pool, projection, redis):
+    await add(*((season_id, "ann", 5) for season_id in ("a-deposed", "b-broken", "c-lost")))
+    await drain()
+    await redis.hincrby(keys.meta("a-deposed"), "timeline", 1)
+    await redis.set(keys.meta("b-broken"), "not a hash")
+    await redis.delete(keys.board("c-lost"))
+    with pytest.raises(SeasonsUnreachableError):
+        await Audit(pool, projection).run()
+    assert await redis.zscore(keys.board("c-lost"), "ann") == 5
+
+
+async def test_an_old_copy_is_patched_not_rebuilt(add, drain, pool, projection, redis, servers, truth, monkeypatch):
+    raw = redis.from_url(servers.redis_url)
+    await add(*(("s", f"u{number}", number + 1) for number in range(100)))
+    await drain()
+    copies = {key: await raw.dump(key) for key in (keys.board("s"), keys.meta("s"))}
+    await add(("s", "u1", 5))
+    await drain()
+    await restore_old_copy(raw, copies)
+    await raw.aclose()
+
+    async def no_rebuild(*_args):
+        pytest.fail("rebuilt")
+
+    monkeypatch.setattr(projection, "swap", no_rebuild)
+    await Audit(pool, projection).run()
+    assert (await truth())["s"]["u1"] == 7
+
+
+async def test_a_board_larger_than_a_patch_is_rebuilt_whole(add, drain, pool, projection, redis, truth):
+    await add(*(("s", f"u{number}", number + 1) for number in range(6000)))
+    await drain()
+    await redis.hset(keys.meta("s"), "token", 1)
+    await Audit(pool, projection).run()
+    assert len((await truth())["s"]) == 6000
+    assert await redis.ttl(keys.board("s")) == -1
+    assert await redis.keys("*staging*") == []
+
+
+async def test_a_repair_starts_over_when_the_board_changed_meanwhile(add, drain, pool, redis, truth):
+    """Between the report and the swap another process wrote: the swap must not undo that."""
+
+    class Interfered(Projection):
+        async def swap(self, update, seen, staged):
+            if not await redis.exists("interfered"):
+                await redis.set("interfered", 1)
+                await redis.zadd(keys.board("s"), {"intruder": 1})
+            return await super().swap(update, seen, staged)
+
+    await add(("s", "ann", 5))
+    await drain()
+    await redis.delete(keys.meta("s"))
+    await Audit(pool, Interfered(redis)).run()
+    assert await redis.exists("interfered")
+    assert await truth() == {"s": {"ann": 5}}
+
+
+async def test_a_lost_staged_board_is_never_swapped_in(projection, redis):
+    update = Update("s", 1, 1, 0, 10)
+    await projection.stage(update, [("ann", 1), ("bob", 2)])
+    await redis.zrem(keys.staging("s", 10), "bob")
+    answer = await projection.swap(update, Stored(0, 0, 0, 0, 0, 0), 2)
+    assert answer.verdict == "moved"
+    assert not await redis.exists(keys.board("s"))
