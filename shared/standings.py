@@ -46,6 +46,8 @@ select season_id, user_id, score from standings
 where season_id = %s and epoch = %s and token > %s limit %s
 """
 
+_EXCEED = "select exists (select from standings where season_id = %s and epoch = %s offset %s)"
+
 _ALL = "select user_id, score from standings where season_id = {} and epoch = {} and score is not null"
 
 
@@ -76,6 +78,13 @@ async def changed_since(conn: Connection, season_id: SeasonId, epoch: int, token
     """Standings changed by batches after `token`, tombstones too; at most `limit`, in no order."""
     cursor = await conn.execute(_CHANGED_SINCE, (season_id, epoch, token, limit))
     return [Standing(*row) for row in await cursor.fetchall()]
+
+
+async def exceed(conn: Connection, season_id: SeasonId, epoch: int, count: int) -> bool:
+    """Whether the season has more than `count` standings; reads no more than that."""
+    row = await (await conn.execute(_EXCEED, (season_id, epoch, count))).fetchone()
+    assert row is not None
+    return bool(row[0])
 
 
 async def stream(

@@ -100,6 +100,7 @@ class BatchApplier:
                     )
                     for fence in fences
                 ],
+                rebuild_large=False,
             )
             self._reach("projected")
         self._reach("committed")

@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from shared import keys, ledger, outbox, seasons
-from shared.reconciliation import reconcile
+from shared.reconciliation import SeasonsUnreachableError, reconcile
 from worker.floor import Floor
 from worker.loop import Loop
-from worker.upkeep import Purge
+from worker.upkeep import Audit, Purge
 
 
 @pytest.fixture
@@ -35,6 +35,24 @@ async def test_a_season_held_elsewhere_does_not_stall_the_others(add, pool, even
             await eventually("select 1 from outbox where status = 'done' and season_id = 'held'", gone=True)
         await eventually("select 1 from outbox where status = 'pending'", gone=True)
     assert await truth() == {"held": {"ann": 1}, "free": {"ann": 1}}
+
+
+async def test_a_batch_does_not_rebuild_a_large_board_the_audit_does(
+    add, applier, drain, pool, projection, redis, truth
+):
+    await add(*(("large", f"u{number}", 1) for number in range(5001)), ("small", "ann", 1))
+    await drain()
+    await redis.flushall()
+    await add(("large", "u1", 1), ("small", "ann", 1))
+    with pytest.raises(SeasonsUnreachableError) as put_off:
+        await applier.apply(floor=0, paused=[])
+    assert list(put_off.value.failures) == ["large"]
+    assert not put_off.value.all_failed
+    await applier.apply(floor=0, paused=["large"])
+    assert await redis.zscore(keys.board("small"), "ann") == 2
+    await Audit(pool, projection).run()
+    await drain()
+    assert len((await truth())["large"]) == 5001
 
 
 @pytest.mark.usefixtures("running_loop")
