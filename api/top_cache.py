@@ -116,9 +116,10 @@ class TopCache:
         del self._flights[key]
         if flight.task.cancelled() or flight.task.exception() is not None or not self._open:
             self._unlist(key, flight.season_id)
+            self._forget(key)
             return
         body = flight.task.result()
-        self._forget(key)  # a HEAD is looked up although a GET's answer is kept
+        self._forget(key)  # were it looked up although an answer is kept, the count of bytes must stay right
         self._kept[key] = _Kept(
             flight.season_id,
             {"type": "http.response.start", "status": 200, "headers": json_headers(body)},
@@ -151,7 +152,7 @@ class ServeKept:
         self._cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "GET":
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
             key = key_of(scope)
             kept = None if key is None else self._cache.get(key)
             if kept is not None:

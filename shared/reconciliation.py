@@ -6,6 +6,7 @@ transaction commits or not, because an aborted batch's events stay pending and a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,6 +22,7 @@ _PATCH_LIMIT: Final = 5000
 """Standings a single script may re-send; beyond that a rebuild beside the live board blocks Redis less."""
 
 _CHUNK: Final = 5000
+_TOLD: Final = 3  # seasons named in a message; a batch may have hundreds
 _ATTEMPTS: Final = 5
 
 log = structlog.get_logger()
@@ -50,7 +52,9 @@ class SeasonsUnreachableError(Exception):
     """
 
     def __init__(self, failures: dict[SeasonId, Exception], *, all_failed: bool = True) -> None:
-        super().__init__("; ".join(f"season {season_id}: {error}" for season_id, error in failures.items()))
+        told = [f"season {season_id}: {error}" for season_id, error in itertools.islice(failures.items(), _TOLD)]
+        more = len(failures) - len(told)
+        super().__init__("; ".join(told) + (f"; and {more} more" if more else ""))
         self.failures = failures
         self.all_failed = all_failed
 

@@ -95,7 +95,11 @@ class Loop:
     def _put_off(self, error: SeasonsUnreachableError) -> None:
         deposed = sorted(key for key, failure in error.failures.items() if isinstance(failure, DeposedError))
         if deposed:
-            log.error("board written by a later PostgreSQL: is this one deposed or restored?", season_ids=deposed)
+            log.error(
+                "board written by a later PostgreSQL: is this one deposed or restored?",
+                seasons=len(deposed),
+                season_ids=deposed[:3],
+            )
         log.warning("seasons put off", error=str(error))
         self._pause(error.failures)
 

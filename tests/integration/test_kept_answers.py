@@ -128,13 +128,23 @@ def test_only_plain_queries_are_kept_so_that_a_board_has_a_thousand_keys_at_most
     assert key_of({"path": TOP, "query_string": query}) == ((TOP, query) if kept else None)
 
 
-async def test_a_head_request_leaves_the_count_of_bytes_right(cache):
+async def test_a_look_up_beside_a_kept_answer_leaves_the_count_of_bytes_right(cache):
     await kept(cache)
     size = cache._bytes
     await kept(cache)
     assert cache._bytes == size
     cache.close()
     assert cache._bytes == 0
+
+
+async def test_a_head_request_gets_the_headers_of_the_kept_answer(http, add, drain):
+    await add(("s", "ann", 1))
+    await drain()
+    got = await http.get(TOP)
+    head = await http.head(TOP)
+    assert head.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-length"] == got.headers["content-length"]
 
 
 async def test_an_unusual_query_is_answered_all_the_same(http, add, drain):
