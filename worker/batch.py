@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
 
 class SeasonsLockedError(Exception):
-    """Another session held at least one of these seasons for longer than the lock timeout; nothing is committed."""
+    """Another session held one of these seasons, or a row in one, beyond the lock timeout; nothing is committed."""
 
     def __init__(self, season_ids: Sequence[SeasonId]) -> None:
         super().__init__(f"locked elsewhere, at least one of {', '.join(season_ids)}")
@@ -75,16 +75,16 @@ class BatchApplier:
             season_ids = sorted({event.season_id for event in claimed})
             try:
                 fences = await seasons.lock(conn, season_ids)
+                self._reach("locked")
+                tokens = await seasons.advance(conn, season_ids)
+                folded = await _fold(conn, [event.id for event in claimed])
+                self._reach("folded")
+                await outbox.mark_done(conn, [event.id for event in claimed if event.id not in folded.failures])
+                if folded.failures:
+                    await outbox.mark_failed(conn, folded.failures)
+                self._reach("marked")
             except psycopg.errors.LockNotAvailable as error:
                 raise SeasonsLockedError(season_ids) from error
-            self._reach("locked")
-            tokens = await seasons.advance(conn, season_ids)
-            folded = await _fold(conn, [event.id for event in claimed])
-            self._reach("folded")
-            await outbox.mark_done(conn, [event.id for event in claimed if event.id not in folded.failures])
-            if folded.failures:
-                await outbox.mark_failed(conn, folded.failures)
-            self._reach("marked")
             changes = _by_season(folded.standings)
             await project(
                 conn,

@@ -37,6 +37,19 @@ async def test_a_season_held_elsewhere_does_not_stall_the_others(add, pool, even
     assert await truth() == {"held": {"ann": 1}, "free": {"ann": 1}}
 
 
+@pytest.mark.usefixtures("running_loop")
+async def test_a_standing_locked_by_hand_does_not_stall_the_other_seasons(add, pool, eventually, truth):
+    names = [f"s{number}" for number in range(21)]
+    await add(*((season_id, "ann", 1) for season_id in names))
+    await eventually("select 1 from outbox where status = 'pending'", gone=True)
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute("select from standings where season_id = 's7' for update")
+        await add(*((season_id, "ann", 1) for season_id in names))
+        await eventually("select 1 from outbox where status = 'pending' and season_id <> 's7'", gone=True)
+    await eventually("select 1 from outbox where status = 'pending'", gone=True)
+    assert await truth() == {season_id: {"ann": 2} for season_id in names}
+
+
 async def test_a_batch_does_not_rebuild_a_large_board_the_audit_does(
     add, applier, drain, pool, projection, redis, truth
 ):
