@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import client_of, make_settings, serving
 
 from api.app import create_app
+from api.board_changes import follow_changes
 from api.top_cache import TopCache, key_of
 from cli.embedded import process
 from shared import keys
+from shared.redis_client import create_client
 
 TOP = "/v1/seasons/s/leaderboard/top"
 KEY = (TOP, b"")
@@ -226,3 +230,55 @@ async def test_the_worker_says_which_seasons_changed(add, drain, redis):
         await drain()
         message = await changes.get_message(timeout=5)
     assert sorted(message["data"].split("\n")) == ["one", "two"]
+
+
+class Forwarder:
+    """A network between the API and Valkey that can be cut without a word."""
+
+    def __init__(self, port):
+        self._port = port
+        self.connections = 0
+        self.cut = False
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._port)
+
+        async def copy(source, target):
+            while chunk := await source.read(65_536):
+                if not self.cut:
+                    target.write(chunk)
+            target.close()
+
+        await asyncio.gather(copy(reader, there_writer), copy(there_reader, writer))
+
+
+async def test_a_subscription_that_was_cut_in_silence_is_noticed_a_quiet_one_is_kept(servers, monkeypatch):
+    monkeypatch.setattr("api.board_changes._WAIT_SECONDS", 0.02)
+    monkeypatch.setattr("api.board_changes._SILENCE_SECONDS", 1.0)
+    address = urlsplit(servers.redis_url)
+    network = Forwarder(address.port)
+    server = await asyncio.start_server(network.serve, "127.0.0.1", 0)
+    url = servers.redis_url.replace(f":{address.port}/", f":{server.sockets[0].getsockname()[1]}/")
+    client = create_client(url, "test", timeout_seconds=1, retries=0)
+    cache = TopCache()
+    following = asyncio.create_task(follow_changes(client, cache))
+    while not cache._open:
+        await asyncio.sleep(0)
+    quiet_until = time.monotonic() + 1.5
+    while time.monotonic() < quiet_until:
+        assert cache._open
+        await asyncio.sleep(0)
+    assert network.connections == 1
+    network.cut = True
+    while cache._open:
+        await asyncio.sleep(0)
+    network.cut = False
+    while not cache._open:
+        await asyncio.sleep(0)
+    assert network.connections > 1
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await client.aclose()
+    server.close()
+    await server.wait_closed()

@@ -32,6 +32,8 @@ async def board(redis):
         (1, 5, 100, 101, "late"),  # from before a fail-over
         (1, 6, 100, 101, "late"),
         (2, 5, 101, 102, "behind"),  # a committed batch is not shown
+        (2, 6, 100, 101, "behind"),  # the epoch alone tells
+        (3, 5, 100, 101, "behind"),  # the timeline alone tells
         (2, 6, 50, 101, "behind"),  # a reset is not shown, even where an old token ran ahead of its clock
         (2, 6, 50, 60, "behind"),
         (3, 5, 50, 101, "behind"),  # a fail-over is not shown
