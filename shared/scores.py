@@ -12,24 +12,31 @@ from shared.errors import InvalidRequestError
 
 SeasonId = NewType("SeasonId", str)
 UserId = NewType("UserId", str)
+IdempotencyKey = NewType("IdempotencyKey", str)
 
 MAX_SCORE: Final = 2**53 - 1
 """The largest absolute value of a score or delta: what a double, and so a sorted set's score, holds exactly."""
 
 MAX_SEASON_ID_LENGTH: Final = 64
 MAX_USER_ID_LENGTH: Final = 128
+MAX_KEY_LENGTH: Final = 128
 
 _SEASON_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_SEASON_ID_LENGTH}}}")
 # Unicode category Cc: C0, DEL, C1. Surrogates are no characters; PostgreSQL can't store them.
 _FORBIDDEN_IN_USER_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_KEY = re.compile(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}")
 
 
 class Score(NamedTuple):
-    """One score as a client sent it, already valid: `delta` points for a player of a season."""
+    """One score as a client sent it, already valid: `delta` points for a player of a season.
+
+    Of several with the same `key` in a season one counts.
+    """
 
     season_id: SeasonId
     user_id: UserId
     delta: int
+    key: IdempotencyKey | None = None
 
 
 def parse_season_id(text: str) -> SeasonId:
@@ -65,3 +72,16 @@ def parse_delta(delta: int) -> int:
             code="invalid_delta",
         )
     return delta
+
+
+def parse_idempotency_key(text: str) -> IdempotencyKey:
+    """The key, or InvalidRequestError. In double quotes, as the IETF's draft for the header asks, or without."""
+    if len(text) > 2 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    if _KEY.fullmatch(text) is None:
+        raise InvalidRequestError(
+            f"an idempotency key must be 1 to {MAX_KEY_LENGTH} visible ASCII characters without blanks, a UUID for "
+            "example",
+            code="invalid_idempotency_key",
+        )
+    return IdempotencyKey(text)
