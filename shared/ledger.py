@@ -43,6 +43,12 @@ select id, 'score', season_id, epoch, user_id, delta from entry
 returning id
 """
 
+# ctid: the cheapest way to name a bounded number of rows.
+PURGE_KEYS = """
+delete from idempotency_keys where ctid = any(array(
+  select ctid from idempotency_keys where created_at < now() - %s * interval '1 hour' order by created_at limit %s))
+"""
+
 _KNOWN = """
 select s.place, known.event_id, known.user_id, known.delta
 from unnest(%s::text[], %s::text[]) with ordinality as s (season_id, key, place)
@@ -105,3 +111,8 @@ def _outcome(score: Score, known: tuple[int, str, int] | None, stored: set[int])
 async def create_seasons(conn: Connection, season_ids: Sequence[str]) -> None:
     """Make sure that each season has its row. Rows of seasons are never deleted."""
     await conn.execute(_CREATE_SEASONS, (list(season_ids),))
+
+
+async def purge_keys(conn: Connection, retention_hours: float, limit: int) -> int:
+    """Delete at most `limit` idempotency keys older than the retention; returns how many. Their events stay."""
+    return (await conn.execute(PURGE_KEYS, (retention_hours, limit))).rowcount

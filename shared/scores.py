@@ -76,7 +76,7 @@ def parse_delta(delta: int) -> int:
 
 def parse_idempotency_key(text: str) -> IdempotencyKey:
     """The key, or InvalidRequestError. In double quotes, as the IETF's draft for the header asks, or without."""
-    if len(text) > 2 and text[0] == text[-1] == '"':
+    if len(text) >= 2 and text[0] == text[-1] == '"':
         text = text[1:-1]
     if _KEY.fullmatch(text) is None:
         raise InvalidRequestError(
