@@ -61,6 +61,9 @@ class Run:
         """Drain, compare, count; fails on anything lost or doubled."""
         verdict = await stack.judged(history, patience_seconds)
         self.acked += verdict.acked
+        self.require(verdict)
+
+    def require(self, verdict):
         self.lost += verdict.lost
         self.doubled += verdict.doubled
         assert not verdict.notes, "\n".join([f"{len(verdict.notes)} differences", *verdict.notes[:20]])

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
+from contextlib import asynccontextmanager
 
 from faults.history import Attempt, History
 
@@ -83,6 +84,10 @@ class Load:
         self._stopping = False
         self._waiters = []
         self._tasks = []
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._going = asyncio.Event()
+        self._going.set()
 
     async def __aenter__(self):
         self._stopping = False
@@ -93,6 +98,18 @@ class Load:
         """Writers finish what they began: they ask again until they know."""
         self._stopping = True
         await asyncio.gather(*self._tasks)
+
+    @asynccontextmanager
+    async def paused(self):
+        """Nothing is under way and nothing is sent; every fate that is to be known is known."""
+        self._going.clear()
+        while self._busy:
+            self._idle.clear()
+            await self._idle.wait()
+        try:
+            yield
+        finally:
+            self._going.set()
 
     async def more(self, count):
         """Return once `count` further scores were acknowledged."""
@@ -155,7 +172,10 @@ class Load:
         connection, again = None, deque()
         try:
             while again or not self._stopping:
+                if not again or not again[0].sent:
+                    await self._going.wait()
                 attempt = again.popleft() if again else self.attempt()
+                self._busy += attempt.sent == 0
                 try:
                     if connection is None:
                         connection = await Connection.open(self._rng.choice(self._ports()))
@@ -165,16 +185,21 @@ class Load:
                     if connection is not None:
                         connection.close()
                     connection = None
-                if known:
-                    self._wake()
-                elif attempt.sent == 0 or self._rng.random() > _GIVEN_UP:
+                if not known and (attempt.sent == 0 or self._rng.random() > _GIVEN_UP):
                     again.append(attempt)
+                    self._busy -= attempt.sent == 0
                     await asyncio.sleep(self._rng.uniform(0.01, 0.1))  # a client's pause before it tries again
+                else:
+                    self._settled()
         finally:
             if connection is not None:
                 connection.close()
 
-    def _wake(self):
+    def _settled(self):
+        """An attempt's fate is known, or its client gave up."""
+        self._busy -= 1
+        if not self._busy:
+            self._idle.set()
         for waiter in self._waiters[:]:
             if self.history.acked >= waiter[0]:
                 self._waiters.remove(waiter)
