@@ -123,6 +123,11 @@ class Load:
 
     async def send(self, connection, attempt):
         """Send one attempt; returns whether its fate is known."""
+        status, _ = await self.ask(connection, attempt)
+        return status != 503
+
+    async def ask(self, connection, attempt):
+        """Send one attempt and note what was said; returns the status and, of a refusal, its code."""
         unknown_before = attempt.state is not None
         self.history.began(attempt)
         body = f'{{"userId":"{attempt.user_id}","delta":{attempt.delta}}}'.encode()
@@ -131,16 +136,15 @@ class Load:
         )
         if status == 202:
             self.history.acknowledged(attempt)
-            return True
+            return status, None
         self.unavailable += 1
         told = json.loads(answer)
         if status != 503 or b"retry-after: " not in head:
             self.history.odd.append(f"{attempt.key}: {status} {told}")
-            return True
         # "overloaded" alone promises that nothing was stored.
         if told["code"] == "overloaded":
             self.history.refused(attempt, unknown_before)
-        return False
+        return status, told["code"]
 
     async def reset(self, season_id):
         """DELETE the season; returns whether it was answered with 200."""
