@@ -32,6 +32,11 @@ _PIECE_BYTES: Final = 4096
 _LINGER_SECONDS: Final = 1.0
 """Closing at once, with bytes unread, would reset the connection and could cost the client the answer."""
 
+# Called on the hot path, where super() would cost as much as what is done here.
+_on_headers_complete: Final = HttpToolsProtocol.on_headers_complete
+_on_body: Final = HttpToolsProtocol.on_body
+_on_response_complete: Final = HttpToolsProtocol.on_response_complete
+
 log = structlog.get_logger()
 
 
@@ -77,7 +82,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         if self._refusal is not None:
             return
         if len(data) <= _PIECE_BYTES and not self._held:
@@ -92,28 +99,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if self._too_large is not None:
                 raise httptools.HttpParserError(self._too_large.message)
         self._unproductive_bytes = 0
-        super().on_headers_complete()
+        _on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:
         if not self.cycle.response_complete:
             self._unproductive_bytes = 0
-        super().on_body(body)
+        _on_body(self, body)
 
     def on_response_complete(self) -> None:
-        last = not self.pipeline
-        super().on_response_complete()
-        if self.transport.is_closing():
-            self._abort_when_stuck()
-            return
-        if self._refusal is not None:
-            if last:
-                self._answer_refusal(self._refusal)
-            return
-        if self._held:
-            self._unset_keepalive_if_required()
-            self._feed_held()
-        elif self._clock is not None:
-            self._unset_keepalive_if_required()  # the next head is on its way, and has a time of its own
+        _on_response_complete(self)
+        if self._clock is not None or self._held or self._refusal is not None or self.transport.is_closing():
+            self._go_on()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -128,6 +124,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._stuck is not None and not self.transport.is_closing():
             self._stuck.cancel()
             self._stuck = None
+
+    def _go_on(self) -> None:
+        """A request is answered; what waited for that?"""
+        if self.transport.is_closing():
+            self._abort_when_stuck()
+            return
+        none_waits = self.timeout_keep_alive_task is not None
+        self._unset_keepalive_if_required()
+        if self._refusal is not None:
+            if none_waits:
+                self._answer_refusal(self._refusal)
+        elif self._held:
+            self._feed_held()
+        # Else the next head is on its way, and has a time of its own.
 
     def _feed_held(self) -> None:
         """Parse what came until a request has to wait for another; the rest stays as it is till then."""
@@ -146,18 +156,16 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._stop_clock()  # from here on it is not the client who is slow
 
     def _feed(self, piece: bytes) -> None:
-        rest = piece
-        while rest:
-            try:
-                self.parser.feed_data(rest)
-            except httptools.HttpParserUpgrade as stopped:
-                rest = rest[stopped.args[0] :]
-                self._decline_upgrade()
-            except httptools.HttpParserError:
-                self._refuse(self._too_large or INVALID_HTTP)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as stopped:
+            self._decline_upgrade()
+            if rest := piece[stopped.args[0] :]:
+                self._feed(rest)
                 return
-            else:
-                break
+        except httptools.HttpParserError:
+            self._refuse(self._too_large or INVALID_HTTP)
+            return
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope:
             self._head_unfinished(len(piece))
@@ -251,7 +259,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._answer_refusal(refusal)
 
     def _answer_refusal(self, refusal: _Refusal) -> None:
-        self._unset_keepalive_if_required()
         request_id = secrets.token_hex(8)
         log.debug("refused", request_id=request_id, code=refusal.code, client=self.client)
         body = msgspec.json.encode(ErrorBody(refusal.message, refusal.code, request_id))
