@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from api.errors import ErrorBody
-from api.http_protocol import HEAD_TIMEOUT, HEAD_TOO_LARGE, INVALID_HTTP, URL_TOO_LONG
+from api.refusals import HEAD_TIMEOUT, HEAD_TOO_LARGE, INVALID_HTTP, URL_TOO_LONG
 from shared import scores
 
 Json: TypeAlias = dict[str, Any]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from api.http_protocol import MAX_HEAD_BYTES, MAX_URL_BYTES
+from api.refusals import MAX_HEAD_BYTES, MAX_URL_BYTES
 
 SCORES = "/v1/seasons/s/scores"
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
