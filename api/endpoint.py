@@ -6,7 +6,7 @@ Starlette's router calls them directly; Request and Response objects would halve
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
@@ -23,9 +23,15 @@ _BODY_SECONDS: Final = 10.0
 T = TypeVar("T")
 
 
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+
 class Answer(NamedTuple):
+    """`headers` go beside those that every JSON answer has."""
+
     status: int
     body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 class Call:
@@ -36,6 +42,13 @@ class Call:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self._receive = receive
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of that name (lower case), as Latin-1."""
+        for found, value in self.scope["headers"]:
+            if found == name:
+                return str(value, "latin-1")
+        return None
 
     @property
     def season_id(self) -> SeasonId:
@@ -95,23 +108,23 @@ class Endpoint:
         self._handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, body = await self._handle(Call(scope, receive))
+        status, body, headers = await self._handle(Call(scope, receive))
         await send(
             {
                 "type": "http.response.start",
                 "status": status,
-                "headers": json_headers(body),
+                "headers": [*json_headers(body), *headers],
             }
         )
         await send({"type": "http.response.body", "body": body})
 
 
-def json_headers(body: bytes) -> list[tuple[bytes, bytes]]:
+def json_headers(body: bytes) -> Headers:
     return [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
 
 
-def json_answer(value: Any, status: int = 200) -> Answer:
-    return Answer(status, msgspec.json.encode(value))
+def json_answer(value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    return Answer(status, msgspec.json.encode(value), headers)
 
 
 def user_id_in(query: dict[str, str]) -> UserId:

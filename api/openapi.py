@@ -18,6 +18,7 @@ from api.openapi_parts import (
     ANN,
     BOUNDS,
     HEADERS,
+    KEY_HEADER,
     READ,
     SEASON,
     SID,
@@ -52,7 +53,9 @@ def _paths() -> Json:
     bad_user = ["invalid_season_id", "invalid_user_id", "invalid_query"]
     missing = {404: ["not_on_board"], **READ}
     user = {"userId": "$response.body#/userId"}
-    queued = answer("Durable; on the board within milliseconds.", schema_of(Queued), {**ANN, "queued": True})
+    queued = answer(
+        "Durable; on the board within milliseconds.", schema_of(Queued), {**ANN, "queued": True}, "Idempotent-Replayed"
+    )
     queued["links"] = {
         "top": _link("top"),
         "rank": _link("rank", **user),
@@ -64,15 +67,16 @@ def _paths() -> Json:
     add_score = operation(
         "addScore",
         "Add points to a player's score, or take them away",
-        [SID],
+        [SID, KEY_HEADER],
         {202: queued},
         {
             400: [
-                *("invalid_season_id", "invalid_user_id", "invalid_delta"),
+                *("invalid_season_id", "invalid_user_id", "invalid_delta", "invalid_idempotency_key"),
                 *("invalid_json", "invalid_body", "score_refused", "incomplete"),
             ],
             408: ["body_timeout"],
             413: ["body_too_large"],
+            422: ["idempotency_key_reused"],
             503: ["overloaded", "deadline_exceeded", "postgres_unavailable"],
         },
         requestBody={"required": True, "content": json_content(schema_of(ScoreBody), {"userId": "ann", "delta": 25})},

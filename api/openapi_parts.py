@@ -25,11 +25,13 @@ _USER_ID: Final[Json] = {
     "maxLength": scores.MAX_USER_ID_LENGTH,
     "pattern": f"^[^{scores.CONTROL_CHARACTERS}]+$",
 }
+KEY: Final[Json] = {"minLength": 1, "maxLength": scores.MAX_KEY_LENGTH, "pattern": f"^[{scores.KEY_CHARACTERS}]+$"}
 _SCORE: Final[Json] = {"minimum": -scores.MAX_SCORE, "maximum": scores.MAX_SCORE}
 
 BOUNDS: Final[dict[str, Json]] = {
     "seasonId": _SEASON_ID,
     "userId": _USER_ID,
+    "eventId": KEY,
     "delta": {**_SCORE, "not": {"const": 0}},
     "score": _SCORE,
     "rank": {"minimum": 1},
@@ -47,6 +49,8 @@ _MESSAGES: Final = {
     "invalid_query": "the query string must be percent-encoded UTF-8 of at most 32 parameters",
     "invalid_json": "the body is not JSON: Input data was truncated",
     "invalid_body": "the body is not as expected: Object missing required field `delta`",
+    "invalid_idempotency_key": "Idempotency-Key and eventId differ; send one of them, or both alike",
+    "idempotency_key_reused": "the idempotency key k1 came with another userId or delta before",
     "score_refused": "the ledger does not take this score",
     "incomplete": "the client left before the body was complete",
     "not_on_board": "player is not on the board of this season",
@@ -85,7 +89,18 @@ HEADERS: Final[Json] = {
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     },
+    "Idempotent-Replayed": {
+        "description": "The score with this key had been stored before.",
+        "schema": {"type": "string", "const": "true"},
+    },
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},
+}
+KEY_HEADER: Final[Json] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Makes it safe to send the score again: of one key one counts. The same as the body's eventId.",
+    "schema": {"type": "string", **KEY},
+    "example": "5f0c4d52-7e1b-4a5e-9d55-3f1f3a4d8f10",
 }
 _REQUEST_ID: Final[Json] = {
     "name": "X-Request-Id",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
@@ -12,12 +14,17 @@ from api.endpoint import Answer, Call, Endpoint, json_answer, user_id_in, whole_
 from api.intake import Intake
 from api.resets import Resets
 from api.top_cache import TopCache, key_of
-from shared.scores import Score, parse_delta, parse_user_id
+from shared.errors import InvalidRequestError
+from shared.scores import IdempotencyKey, Score, parse_delta, parse_idempotency_key, parse_user_id
+
+# Tells a client that its score had been stored before; the name is the one that Stripe's API made known.
+_REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
 
 
 class ScoreBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     user_id: str
     delta: int
+    event_id: str | None = None
 
 
 class Queued(msgspec.Struct, frozen=True, rename="camel"):
@@ -104,9 +111,10 @@ class SeasonsApi:
     async def add_score(self, call: Call) -> Answer:
         season_id = call.season_id
         body = await call.json(self._score_decoder)
-        score = Score(season_id, parse_user_id(body.user_id), parse_delta(body.delta))
-        await self._intake.submit(score)
-        return json_answer(Queued(season_id, score.user_id), 202)
+        key = _idempotency_key(call.header(b"idempotency-key"), body.event_id)
+        score = Score(season_id, parse_user_id(body.user_id), parse_delta(body.delta), key)
+        replayed = await self._intake.submit(score)
+        return json_answer(Queued(season_id, score.user_id), 202, _REPLAYED if replayed else ())
 
     async def top(self, call: Call) -> Answer:
         season_id = call.season_id
@@ -136,3 +144,13 @@ class SeasonsApi:
         await self._resets.reset(season_id)
         self._top_cache.drop([season_id])
         return json_answer(Deleted(season_id))
+
+
+def _idempotency_key(header: str | None, event_id: str | None) -> IdempotencyKey | None:
+    """The key from the header, the body's eventId, or both where they say the same."""
+    keys = {parse_idempotency_key(text) for text in (header, event_id) if text is not None}
+    if len(keys) > 1:
+        raise InvalidRequestError(
+            "Idempotency-Key and eventId differ; send one of them, or both alike", code="invalid_idempotency_key"
+        )
+    return keys.pop() if keys else None

@@ -11,6 +11,7 @@ import gzip
 import json
 import sys
 import time
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +101,8 @@ async def _require_ready(session: aiohttp.ClientSession, base_url: str) -> None:
 
 async def _send(session: aiohttp.ClientSession, events: list[Event], connections: int) -> float:
     """Send all events, `connections` at a time, with a progress bar where there is a terminal; returns seconds."""
-    waiting = iter(events)
+    waiting = enumerate(events, start=1)
+    run = uuid.uuid4().hex
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     started = time.monotonic()
@@ -108,8 +110,8 @@ async def _send(session: aiohttp.ClientSession, events: list[Event], connections
         bar = progress.add_task("events", total=len(events))
 
         async def sender() -> None:
-            for event in waiting:
-                body = {"userId": event.user_id, "delta": event.delta}
+            for number, event in waiting:
+                body = {"userId": event.user_id, "delta": event.delta, "eventId": f"{run}-{number}"}
                 await _request(session, "POST", f"/v1/seasons/{event.season_id}/scores", body)
                 progress.advance(bar)
 
@@ -138,20 +140,20 @@ async def _settled(session: aiohttp.ClientSession, season_id: str, totals: Count
 
 
 async def _request(session: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> Any:
-    """The answer's JSON. Refused for overload it is sent again; after any other 503 a score may have been stored."""
+    """The answer's JSON. What got none, or 503, is sent again: a score carries its eventId, so it counts once."""
     for _ in range(_TRIES):
         try:
             async with session.request(method, path, json=body) as response:
                 answer = await response.json()
                 if response.status < 300:
                     return answer
-                if answer.get("code") != "overloaded":
+                if response.status != 503:
                     raise DemoError(f"{method} {path} answered {response.status}: {answer.get('error')}")
-                retry_after = float(response.headers.get("retry-after", "1"))
-        except aiohttp.ClientError as error:
-            raise DemoError(f"{method} {path}: {error}") from error
+                told, retry_after = answer.get("error"), float(response.headers.get("retry-after", "1"))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            told, retry_after = str(error) or type(error).__name__, 1.0
         await asyncio.sleep(retry_after)
-    raise DemoError(f"{method} {path} was refused for overload {_TRIES} times")
+    raise DemoError(f"{method} {path} failed {_TRIES} times: {told}")
 
 
 def _print_boards(boards: dict[str, list[Row]], totals: dict[str, Counter[str]]) -> None:

@@ -45,12 +45,14 @@ export class Season {
     this.url = `${BASE_URL}/v1/seasons/${seasonId}`;
   }
 
-  addScore(userId, delta) {
-    return http.post(...this.scoreRequest(userId, delta));
+  addScore(userId, delta, key) {
+    return http.post(...this.scoreRequest(userId, delta, key));
   }
 
-  scoreRequest(userId, delta) {
-    const params = named("scores", { headers: { "Content-Type": "application/json" } });
+  scoreRequest(userId, delta, key) {
+    const headers = { "Content-Type": "application/json" };
+    if (key) headers["Idempotency-Key"] = key;
+    const params = named("scores", { headers });
     return [`${this.url}/scores`, JSON.stringify({ userId, delta }), params];
   }
 
@@ -68,6 +70,22 @@ export class Season {
 
   around(userId, range) {
     return http.get(`${this.url}/leaderboard/around?userId=${userId}&range=${range}`, named("around"));
+  }
+
+  empty() {
+    const answer = http.del(this.url, null, named("reset"));
+    if (answer.status !== 200) fail(`DELETE ${this.url} answered ${answer.status} ${answer.error || answer.body}`);
+  }
+
+  // The player's score, as soon as it is `least` or more.
+  awaitScore(userId, least) {
+    const params = { responseCallback: http.expectedStatuses(200, 404) };
+    const deadline = Date.now() + VISIBLE_WITHIN_SECONDS * 1000;
+    for (;;) {
+      const { score = 0 } = parsed(this.rank(userId, params).body);
+      if (score >= least || Date.now() > deadline) return score;
+      sleep(0.2);
+    }
   }
 
   // The first `size` players, p1 to p<size>, each with a score of its own. Those already on the board stay as they
@@ -114,6 +132,17 @@ export function pick(list) {
 
 export function checkQueued(answer) {
   check(answer, { "status is 202": ({ status }) => status === 202 });
+}
+
+export function checkReplayed(answer) {
+  check(answer, {
+    "status is 202": ({ status }) => status === 202,
+    "it says that it was sent before": ({ headers }) => headers["Idempotent-Replayed"] === "true",
+  });
+}
+
+export function checkCounted(score, keys) {
+  check(score, { "every key counted once": (score) => score === keys });
 }
 
 export function checkTop(answer, season) {

@@ -44,6 +44,13 @@ class BodyTooLargeError(LeaderboardError):
     code = "body_too_large"
 
 
+class KeyReusedError(LeaderboardError):
+    """The idempotency key stands for another score already."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
 class UnavailableError(LeaderboardError):
     """Trouble behind the service: the same request may succeed soon."""
 

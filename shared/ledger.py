@@ -6,6 +6,7 @@ The statement takes its caller's connection; whoever opened the transaction owns
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import psycopg
 
@@ -15,16 +16,43 @@ from shared.scores import Score
 # unnest: one round trip and one plan for any number of rows (60,000 rows/s in batches of 32 where single inserts
 # reach 4,700). The event takes its season's epoch as of now; an unknown season leaves it null, which the NOT NULL
 # constraint refuses, so that the statement inserts all rows or none.
+#
+# A score with a key is inserted only where its key is new. The keys go in their order, so that two batches with the
+# same keys wait for each other instead of deadlocking; of equal keys in one batch the first one wins. Who waited for
+# a key and lost finds its row committed.
 _APPEND = """
-with entry as (
-  insert into score_events (season_id, epoch, user_id, delta)
-  select s.season_id, seasons.epoch, s.user_id, s.delta
-  from unnest(%s::text[], %s::text[], %s::bigint[]) as s (season_id, user_id, delta)
+with incoming as (
+  select nextval('score_events_id_seq') as id, s.*, seasons.epoch
+  from unnest(%s::text[], %s::text[], %s::bigint[], %s::text[])
+    with ordinality as s (season_id, user_id, delta, key, place)
   left join seasons on seasons.season_id = s.season_id
+), fresh as (
+  insert into idempotency_keys (season_id, key, event_id, user_id, delta)
+  select season_id, key, id, user_id, delta from incoming where key is not null
+  order by season_id, key, place
+  on conflict do nothing
+  returning event_id
+), entry as (
+  insert into score_events (season_id, epoch, id, user_id, delta) overriding system value
+  select season_id, epoch, id, user_id, delta from incoming
+  where key is null or id in (select event_id from fresh)
   returning id, season_id, epoch, user_id, delta
 )
 insert into outbox (id, event_type, season_id, epoch, user_id, delta)
 select id, 'score', season_id, epoch, user_id, delta from entry
+returning id
+"""
+
+# ctid: the cheapest way to name a bounded number of rows.
+PURGE_KEYS = """
+delete from idempotency_keys where ctid = any(array(
+  select ctid from idempotency_keys where created_at < now() - %s * interval '1 hour' order by created_at limit %s))
+"""
+
+_KNOWN = """
+select s.place, known.event_id, known.user_id, known.delta
+from unnest(%s::text[], %s::text[]) with ordinality as s (season_id, key, place)
+join idempotency_keys as known on known.season_id = s.season_id and known.key = s.key
 """
 
 # In order, so that two processes that create the same seasons wait for each other instead of deadlocking.
@@ -39,20 +67,52 @@ class UnknownSeasonError(Exception):
     """A score names a season without a row; nothing was inserted. `create_seasons` mends it."""
 
 
-async def append(conn: Connection, scores: Sequence[Score]) -> None:
-    """Insert each score and its outbox event; all of them or, on any error, none.
+Outcome = Literal["stored", "replayed", "reused", "expired"]
+"""What became of a score: inserted; inserted before under the same key; not inserted, because its key stands for
+another score; not inserted, because its key was known and then purged before it could be compared."""
+
+
+async def append(conn: Connection, scores: Sequence[Score]) -> Sequence[Outcome]:
+    """Insert each score and its outbox event unless its key is known; on any error none. Returns what became of each.
 
     Raises UnknownSeasonError; psycopg.DataError or IntegrityError when a row breaks a constraint.
     """
-    season_ids, user_ids, deltas = zip(*scores, strict=True)
+    season_ids, user_ids, deltas, keys = map(list, zip(*scores, strict=True))
     try:
-        await conn.execute(_APPEND, (list(season_ids), list(user_ids), list(deltas)))
+        cursor = await conn.execute(_APPEND, (season_ids, user_ids, deltas, keys))
     except psycopg.errors.NotNullViolation as error:
         if error.diag.column_name in ("season_id", "epoch"):
             raise UnknownSeasonError from error
         raise
+    if cursor.rowcount == len(scores):
+        return ["stored"] * len(scores)
+    stored = {row[0] for row in await cursor.fetchall()}
+    known = {
+        place: (event_id, user_id, delta)
+        for place, event_id, user_id, delta in await (await conn.execute(_KNOWN, (season_ids, keys))).fetchall()
+    }
+    return [_outcome(score, known.get(place), stored) for place, score in enumerate(scores, start=1)]
+
+
+def _outcome(score: Score, known: tuple[int, str, int] | None, stored: set[int]) -> Outcome:
+    if score.key is None:
+        return "stored"
+    if known is None:
+        return "expired"
+    event_id, user_id, delta = known
+    if (user_id, delta) != (score.user_id, score.delta):
+        return "reused"
+    if event_id in stored:
+        stored.remove(event_id)  # of equal ones in this batch the first
+        return "stored"
+    return "replayed"
 
 
 async def create_seasons(conn: Connection, season_ids: Sequence[str]) -> None:
     """Make sure that each season has its row. Rows of seasons are never deleted."""
     await conn.execute(_CREATE_SEASONS, (list(season_ids),))
+
+
+async def purge_keys(conn: Connection, retention_hours: float, limit: int) -> int:
+    """Delete at most `limit` idempotency keys older than the retention; returns how many. Their events stay."""
+    return (await conn.execute(PURGE_KEYS, (retention_hours, limit))).rowcount

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 
 SchemaState = Literal["ok", "missing"]
 

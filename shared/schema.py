@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from shared.scores import MAX_SCORE, MAX_SEASON_ID_LENGTH, MAX_USER_ID_LENGTH
+from shared.scores import MAX_KEY_LENGTH, MAX_SCORE, MAX_SEASON_ID_LENGTH, MAX_USER_ID_LENGTH
 
 metadata = MetaData(
     naming_convention={
@@ -86,10 +86,29 @@ score_events = Table(
     Column("user_id", _ID, nullable=False),
     Column("delta", BigInteger, nullable=False),
     _created_at(),
+    # When an operator gave the event up; it counts no more.
+    Column("discarded_at", DateTime(timezone=True)),
     _user_id_check(),
     _delta_check(),
     postgresql_with={"autovacuum_vacuum_insert_scale_factor": "0.05"},
     comment="The ledger: every score that was accepted. Ordered by season and epoch, so that one can be summed.",
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("season_id", _ID, primary_key=True),
+    Column("key", _ID, primary_key=True),
+    # The ledger's id of the event that came with this key first, and what its body said.
+    Column("event_id", BigInteger, nullable=False),
+    Column("user_id", _ID, nullable=False),
+    Column("delta", BigInteger, nullable=False),
+    _created_at(),
+    CheckConstraint(f"length(key) between 1 and {MAX_KEY_LENGTH}", name="key"),
+    # For the purge. Keys come in the order of time, so this index only ever grows at its end.
+    Index("idempotency_keys_created_at_idx", "created_at"),
+    postgresql_with=_EAGER_VACUUM,
+    comment="Which event a client's Idempotency-Key or eventId stands for; written with the event, then only deleted.",
 )
 
 outbox = Table(
@@ -107,11 +126,11 @@ outbox = Table(
     Column("last_error", Text),
     _created_at(),
     Column("processed_at", DateTime(timezone=True)),
-    CheckConstraint("status in ('pending', 'done', 'failed')", name="status"),
+    CheckConstraint("status in ('pending', 'done', 'failed', 'discarded')", name="status"),
     Index("outbox_pending_idx", "id", postgresql_where=text("status = 'pending'")),
     Index("outbox_failed_idx", "id", postgresql_where=text("status = 'failed'")),
     postgresql_with=_EAGER_VACUUM,
-    comment="What is still to be shown: pending, done = visible in Redis, failed = refused by the database.",
+    comment="What is still to be shown: pending, done = visible in Redis, failed = refused by the database, discarded.",
 )
 
 standings = Table(

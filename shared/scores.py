@@ -12,12 +12,14 @@ from shared.errors import InvalidRequestError
 
 SeasonId = NewType("SeasonId", str)
 UserId = NewType("UserId", str)
+IdempotencyKey = NewType("IdempotencyKey", str)
 
 MAX_SCORE: Final = 2**53 - 1
 """The largest absolute value of a score or delta: what a double, and so a sorted set's score, holds exactly."""
 
 MAX_SEASON_ID_LENGTH: Final = 64
 MAX_USER_ID_LENGTH: Final = 128
+MAX_KEY_LENGTH: Final = 128
 
 DEFAULT_TOP_LIMIT: Final = 10
 MAX_TOP_LIMIT: Final = 1000
@@ -28,18 +30,24 @@ SEASON_ID_CHARACTERS: Final = r"A-Za-z0-9._:\-"
 """The inside of a bracket expression, for any dialect of regular expressions; so is the next."""
 CONTROL_CHARACTERS: Final = r"\x00-\x1f\x7f-\x9f"
 """Unicode category Cc: C0, DEL, C1."""
+KEY_CHARACTERS: Final = "!-~"
 
 _SEASON_ID = re.compile(rf"[{SEASON_ID_CHARACTERS}]{{1,{MAX_SEASON_ID_LENGTH}}}")
 # Surrogates are no characters; PostgreSQL can't store them.
 _FORBIDDEN_IN_USER_ID = re.compile(rf"[{CONTROL_CHARACTERS}\ud800-\udfff]")
+_KEY = re.compile(rf"[{KEY_CHARACTERS}]{{1,{MAX_KEY_LENGTH}}}")
 
 
 class Score(NamedTuple):
-    """One score as a client sent it, already valid: `delta` points for a player of a season."""
+    """One score as a client sent it, already valid: `delta` points for a player of a season.
+
+    Of several with the same `key` in a season one counts.
+    """
 
     season_id: SeasonId
     user_id: UserId
     delta: int
+    key: IdempotencyKey | None = None
 
 
 def parse_season_id(text: str) -> SeasonId:
@@ -75,3 +83,16 @@ def parse_delta(delta: int) -> int:
             code="invalid_delta",
         )
     return delta
+
+
+def parse_idempotency_key(text: str) -> IdempotencyKey:
+    """The key, or InvalidRequestError. In double quotes, as the IETF's draft for the header asks, or without."""
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    if _KEY.fullmatch(text) is None:
+        raise InvalidRequestError(
+            f"an idempotency key must be 1 to {MAX_KEY_LENGTH} visible ASCII characters without blanks, a UUID for "
+            "example",
+            code="invalid_idempotency_key",
+        )
+    return IdempotencyKey(text)

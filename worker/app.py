@@ -57,6 +57,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         batch_size=settings.outbox_batch_size,
         poll_seconds=settings.outbox_poll_ms / 1000,
     )
+    purge = Purge(pool, settings.outbox_retention_hours, settings.idempotency_retention_hours)
     health = health_server(
         pool, client, lambda: loop.last_turn, settings.worker_health_host, settings.worker_health_port
     )
@@ -68,7 +69,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
             upkeep = [
                 tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
-                tasks.create_task(every(_PURGE_SECONDS, Purge(pool, settings.outbox_retention_hours).run, stop)),
+                tasks.create_task(every(_PURGE_SECONDS, purge.run, stop)),
             ]
             log.info("worker started", batch_size=settings.outbox_batch_size, poll_ms=settings.outbox_poll_ms)
             await stop.wait()

@@ -14,8 +14,8 @@ import psycopg
 import structlog
 from redis.exceptions import RedisError
 
-from shared import outbox, seasons
-from shared.postgres import Pool
+from shared import ledger, outbox, seasons
+from shared.postgres import Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, fits, reconcile
 from worker.floor import Floor
@@ -94,16 +94,19 @@ class Audit:
 
 
 class Purge:
-    """Deletes done events past their retention and what belongs to epochs that a reset ended, in small batches."""
+    """Deletes done events and idempotency keys past their retentions and what belongs to epochs that a reset ended,
+    in small batches."""
 
-    def __init__(self, pool: Pool, retention_hours: float) -> None:
+    def __init__(self, pool: Pool, retention_hours: float, key_retention_hours: float) -> None:
         self._pool = pool
         self._retention_hours = retention_hours
+        self._key_retention_hours = key_retention_hours
 
     async def run(self) -> None:
         _report("done events", await self._purge_outbox())
-        _report("standings of ended epochs", await self._purge_ended("standings"))
-        _report("ledger rows of ended epochs", await self._purge_ended("score_events"))
+        _report("idempotency keys", await self._in_chunks(self._purge_keys))
+        _report("standings of ended epochs", await self._in_chunks(_ended("standings")))
+        _report("ledger rows of ended epochs", await self._in_chunks(_ended("score_events")))
 
     async def _purge_outbox(self) -> int:
         total, after = 0, 0
@@ -117,14 +120,24 @@ class Purge:
                 return total
             after = purged.next_after
 
-    async def _purge_ended(self, table: Literal["standings", "score_events"]) -> int:
+    async def _purge_keys(self, conn: Connection) -> int:
+        return await ledger.purge_keys(conn, self._key_retention_hours, _PURGE_CHUNK)
+
+    async def _in_chunks(self, purge: Callable[[Connection], Awaitable[int]]) -> int:
         total = 0
         while True:
             async with self._pool.connection() as conn:
-                deleted = await seasons.purge_ended_epochs(conn, table, _PURGE_CHUNK)
+                deleted = await purge(conn)
             total += deleted
             if deleted < _PURGE_CHUNK:
                 return total
+
+
+def _ended(table: Literal["standings", "score_events"]) -> Callable[[Connection], Awaitable[int]]:
+    async def purge(conn: Connection) -> int:
+        return await seasons.purge_ended_epochs(conn, table, _PURGE_CHUNK)
+
+    return purge
 
 
 def _report(what: str, rows: int) -> None:

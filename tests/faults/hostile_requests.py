@@ -14,6 +14,7 @@ from hostile_tokens import (
     CODINGS,
     DELTAS,
     HEADERS,
+    KEYS,
     LENGTHS,
     METHODS,
     OTHER_TARGETS,
@@ -146,6 +147,9 @@ def _json(draw, number) -> bytes:
         fields[1][1] = draw.choice(DELTAS)
     if draw.random() < 0.5:
         fields[0][1] = draw.choice(USERS)
+    if draw.random() < 0.3:
+        key = draw.choice(KEYS)
+        fields.append([b'"eventId"', draw.choice([key, b'"%s"' % key])])
     if draw.random() < 0.2:
         fields.append(draw.choice(fields))  # twice: the last counts
     if draw.random() < 0.1:

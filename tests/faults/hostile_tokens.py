@@ -250,3 +250,22 @@ BODIES += [
     b'{"":1}',
     b"userId=a&delta=1",
 ]
+
+KEYS = [
+    b"k",
+    b'"k"',
+    b'"',
+    b'""',
+    b"",
+    b" ",
+    b"a b",
+    b"k" * 128,
+    b"k" * 129,
+    b"\xff",
+    b"\x7f",
+    b"\xc2\x85",
+    b"null",
+    b"1",
+    b"%00",
+]
+HEADERS += [b"idempotency-key: " + key for key in KEYS]

@@ -56,7 +56,7 @@ class Service:
     async def empty(self):
         await self.redis.flushall()
         async with self.pool.connection() as conn:
-            await conn.execute("truncate seasons, score_events, outbox, standings restart identity")
+            await conn.execute("truncate seasons, score_events, outbox, standings, idempotency_keys restart identity")
         await self.redis.publish(keys.CHANGES, "\n".join(SEASONS))
 
 
@@ -148,7 +148,7 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
 
         @rule()
         def purge(self):
-            service.run(Purge(service.pool, retention_hours=24).run())
+            service.run(Purge(service.pool, 24, 24).run())
 
         @rule()
         def settle(self):
