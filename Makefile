@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 FILES := api worker shared cli alembic tests
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check demo load lock format clean
+.PHONY: help run test faults check demo load lock format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -35,6 +35,9 @@ load: .venv/dev.stamp ## k6 load scripts against a running service
 
 test: .venv/dev.stamp ## all tests, against servers of their own
 	@$(BIN)/pytest
+
+faults: .venv/dev.stamp ## every fault many times over, about half an hour; writes .faults/result.md
+	@FAULTS=long $(BIN)/pytest tests/faults
 
 check: .venv/dev.stamp ## linters, types, layers, compose file
 	$(BIN)/ruff check $(FILES)

@@ -1,16 +1,19 @@
 """Group commit: requests that arrive while a flush is under way share the next one.
 
-Generic; knows neither PostgreSQL nor Redis. Bounded: more than `max_waiting` items are refused at once.
+Generic; knows neither PostgreSQL nor Redis. Bounded: refused at once is what more than `max_waiting` items are in front
+of, or what would wait for half its deadline or longer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from shared.errors import DeadlineError, OverloadedError
+from shared.pace import Pace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,12 +33,15 @@ class Batcher(Generic[Item, Result]):
         concurrency: int,
         max_waiting: int,
         deadline_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._flush = flush
         self._max_batch = max_batch
         self._concurrency = concurrency
         self._max_waiting = max_waiting
         self._deadline_seconds = deadline_seconds
+        self._clock = clock
+        self._pace = Pace(max_batch=max_batch, concurrency=concurrency)
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
         self._start_scheduled = False
@@ -43,13 +49,17 @@ class Batcher(Generic[Item, Result]):
     async def submit(self, item: Item) -> Result:
         """The item's result.
 
-        Raises OverloadedError at once when too many wait, DeadlineError when the time is up (an item not yet
-        flushed by then never will be), or what the flush said.
+        Raises OverloadedError at once when too many wait or the wait would be too long, DeadlineError when the time is
+        up (an item not yet flushed by then never will be), or what the flush said.
         """
         while self._waiting and self._waiting[0][1].done():
             self._waiting.popleft()  # who gave up takes no place; deadlines pass in the order of arrival
         if len(self._waiting) >= self._max_waiting:
             raise OverloadedError(f"{self._max_waiting} requests wait already; try again shortly")
+        # Half: the other half is for its own flush, and for those in front that take longer than the ones before them.
+        wait_seconds = self._pace.wait_seconds(len(self._waiting), self._clock())
+        if wait_seconds >= self._deadline_seconds / 2:
+            raise OverloadedError(f"{wait_seconds:.1f} s would pass before this request's turn; try again shortly")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
@@ -94,6 +104,7 @@ class Batcher(Generic[Item, Result]):
 
     async def _run(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         results: Sequence[Result | Exception]
+        flush = self._pace.started(self._clock())
         try:
             results = await self._flush([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, each waiting request must hear of it
@@ -102,6 +113,8 @@ class Batcher(Generic[Item, Result]):
             for _, future in batch:
                 future.cancel()
             raise
+        finally:
+            self._pace.finished(flush, self._clock())
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
     data_dir: Path = Field(Path(".data"), description="where `make run` keeps its embedded servers' data")
     fault_point: str | None = Field(
-        None, description="tests only: the worker kills itself at this step of a batch; unset in production"
+        None, description="tests only: the worker kills itself, with :stop stops, at this step; unset in production"
     )
 
     def environment(self) -> dict[str, str]:

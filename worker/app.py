@@ -22,7 +22,7 @@ from worker.upkeep import Audit, FloorSweep, Purge, every
 _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _REDIS_SECONDS: Final = 2.0
-_STATEMENT_SECONDS: Final = 30
+_STATEMENT_SECONDS: Final = 10
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
 
@@ -92,15 +92,20 @@ def _leave() -> None:
     os._exit(0)
 
 
-def fault_point(step: str | None) -> Reach:
-    """In production nothing; in tests the process is killed when it reaches the step."""
-    if step is None:
+def fault_point(point: str | None) -> Reach:
+    """In production nothing; in tests the process is killed, or with `:stop` behind the step stopped, when it reaches
+    the step for the first time."""
+    if point is None:
         return lambda _step: None
-    if step not in STEPS:
-        raise ValueError(f"FAULT_POINT must be one of {', '.join(STEPS)}, not {step!r}")
+    step, _, action = point.partition(":")
+    if step not in STEPS or action not in ("", "stop"):
+        raise ValueError(f"FAULT_POINT must be one of {', '.join(STEPS)}, or one with :stop behind it, not {point!r}")
+    reached_before = False
 
     def reach(reached: str) -> None:
-        if reached == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+        nonlocal reached_before
+        if reached == step and not reached_before:
+            reached_before = True
+            os.kill(os.getpid(), signal.SIGSTOP if action else signal.SIGKILL)
 
     return reach

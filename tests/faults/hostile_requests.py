@@ -9,7 +9,7 @@ import json
 import random
 from typing import NamedTuple
 
-from hostile_tokens import (
+from faults.hostile_tokens import (
     BODIES,
     CODINGS,
     DELTAS,

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import httpx2
 import pytest
 from conftest import client_of
-from hostile_requests import case
 
 from cli.embedded.memory import free_port
 from cli.migrations import ROOT
+from faults.hostile_requests import case
 
 SEED = os.environ.get("FUZZ_SEED", "1")
 CASES = int(os.environ.get("FUZZ_CASES", "4000"))

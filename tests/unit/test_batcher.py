@@ -37,13 +37,14 @@ def gate():
     return Gate()
 
 
-def batcher_of(flush, *, max_batch=100, concurrency=1, max_waiting=100, deadline_seconds=FOREVER):
+def batcher_of(flush, *, max_batch=100, concurrency=1, max_waiting=100, deadline_seconds=FOREVER, **more):
     return Batcher(
         flush,
         max_batch=max_batch,
         concurrency=concurrency,
         max_waiting=max_waiting,
         deadline_seconds=deadline_seconds,
+        **more,
     )
 
 
@@ -160,7 +161,7 @@ async def test_an_item_whose_deadline_passed_before_its_flush_is_never_flushed(g
 
 
 async def test_who_gave_up_waiting_takes_no_place_in_the_queue(gate):
-    batcher = batcher_of(gate.flush, max_waiting=2, deadline_seconds=0.02)
+    batcher = batcher_of(gate.flush, max_waiting=2, deadline_seconds=0.02, clock=lambda: 0.0)
     await asyncio.gather(*await begun(batcher, "a"), *await begun(batcher, "bc"), return_exceptions=True)
     waiting = await begun(batcher, "de")
     gate.open.set()
@@ -235,3 +236,20 @@ async def test_drain_of_nothing_returns():
         return items
 
     await batcher_of(flush).drain()
+
+
+async def test_what_would_wait_for_half_its_deadline_is_refused_at_once_and_never_flushed(gate):
+    now = 0.0
+    batcher = batcher_of(gate.flush, max_batch=1, clock=lambda: now)
+    (first,) = await begun(batcher, ["a"])
+    await gate.began()
+    now = FOREVER / 2 - 1
+    (second,) = await begun(batcher, ["b"])
+    now = FOREVER / 2
+    with pytest.raises(OverloadedError, match="before this request's turn"):
+        await batcher.submit("c")
+    gate.open.set()
+    assert await asyncio.gather(first, second) == ["A", "B"]
+    # The flush that hung has ended: a free one takes whatever comes.
+    assert await batcher.submit("d") == "D"
+    assert gate.batches == [["a"], ["b"], ["d"]]

@@ -1,0 +1,124 @@
+"""Scenarios: each is run for a number of rounds under load, judged, and listed in a table at the end of the run.
+
+FAULTS=long makes the rounds many (`make faults`); FAULTS_SEED repeats a run's decisions, `-k` picks scenarios.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cli.migrations import ROOT
+from faults.load import Load
+from faults.stack import Stack
+
+LONG = os.environ.get("FAULTS") == "long"
+SEED = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(10**9))
+RESULTS = ROOT / ".faults"
+
+
+class Run:
+    """One scenario's run: its random numbers, its stack, and the count of what was done to it."""
+
+    def __init__(self, name, folder):
+        self.name = name
+        self.rng = random.Random(f"{SEED} {name}")
+        self.faults = 0
+        self.acked = self.lost = self.doubled = 0
+        self.told = {}
+        self.folder = folder
+
+    def rounds(self, short, long):
+        """How many rounds this run has; each is a fault more."""
+        for _ in range(long if LONG else short):
+            yield
+            self.faults += 1
+
+    def acks(self, short, long):
+        """How many acknowledged scores to let pass, around the number of this kind of run."""
+        around = long if LONG else short
+        return self.rng.randrange(around // 2, around * 3 // 2)
+
+    @asynccontextmanager
+    async def under_load(self, *, load=None, patience_seconds=30.0, **stack_options):
+        """A stack and clients that write to it; at the end all of it is judged."""
+        async with Stack(self.folder, **stack_options) as stack:
+            try:
+                async with Load(self.rng, stack.ports, **(load or {})) as writing:
+                    yield stack, writing
+                await self.judge(stack, writing.history, patience_seconds)
+            except BaseException:
+                print(f"{self.replay()}\n{stack.logs()}")
+                raise
+
+    async def judge(self, stack, history, patience_seconds=30.0):
+        """Drain, compare, count; fails on anything lost or doubled."""
+        verdict = await stack.judged(history, patience_seconds)
+        self.acked += verdict.acked
+        self.require(verdict)
+
+    def require(self, verdict):
+        self.lost += verdict.lost
+        self.doubled += verdict.doubled
+        assert not verdict.notes, "\n".join([f"{len(verdict.notes)} differences", *verdict.notes[:20]])
+
+    def tell(self, **figures):
+        """Figures for the table's last column."""
+        self.told.update(figures)
+
+    def replay(self):
+        return (
+            f"replay with: FAULTS_SEED={SEED} FAULTS={'long' if LONG else 'short'} pytest tests/faults -k {self.name}"
+        )
+
+
+_runs: list[Run] = []
+
+
+@pytest.fixture
+def run(request, scratch, tmp_path_factory):
+    folder = scratch / tmp_path_factory.mktemp("faults").name
+    folder.mkdir(mode=0o711)
+    run = Run(request.node.name.removeprefix("test_"), folder)
+    _runs.append(run)
+    return run
+
+
+def pytest_report_header():
+    return f"faults: {'long' if LONG else 'short'} rounds, FAULTS_SEED={SEED}"
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.parent == here and LONG and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(900))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not _runs:
+        return
+    terminalreporter.section("faults")
+    for line in table(_runs):
+        terminalreporter.write_line(line)
+    RESULTS.mkdir(exist_ok=True)
+    rows = [{name: value for name, value in vars(run).items() if name not in ("rng", "folder")} for run in _runs]
+    (RESULTS / "result.json").write_text(json.dumps({"seed": SEED, "long": LONG, "runs": rows}, indent=2))
+    (RESULTS / "result.md").write_text("\n".join(table(_runs)) + "\n")
+
+
+def table(runs):
+    yield "| scenario | faults | acknowledged | lost | doubled | figures |"
+    yield "| --- | ---: | ---: | ---: | ---: | --- |"
+    for run in runs:
+        told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.told.items())
+        yield f"| {run.name} | {run.faults:,} | {run.acked:,} | {run.lost} | {run.doubled} | {told} |"
+    faults, acked = sum(run.faults for run in runs), sum(run.acked for run in runs)
+    lost, doubled = sum(run.lost for run in runs), sum(run.doubled for run in runs)
+    yield f"| **all** | {faults:,} | {acked:,} | {lost} | {doubled} | |"

@@ -1,0 +1,223 @@
+"""Clients that write scores through the API while faults happen, and send again what got no answer, as games do.
+
+A lean HTTP client of its own: the machine's time is for the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from contextlib import asynccontextmanager
+
+from faults.history import Attempt, History
+
+_ANSWER_SECONDS = 15.0
+"""Longer than any deadline of the service: no answer by then is a hang."""
+
+_GIVEN_UP = 0.05
+"""The share of unknown fates that their client never asks about again."""
+
+
+class Connection(asyncio.Protocol):
+    """One HTTP/1.1 connection, one request at a time."""
+
+    @classmethod
+    async def open(cls, port):
+        _, connection = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
+        return connection
+
+    def __init__(self):
+        self._buffer = b""
+        self._answer = None
+        self.transport = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0 or self._answer is None or self._answer.done():
+            return
+        head = self._buffer[:end].lower()
+        _, _, after = head.partition(b"content-length: ")
+        length = int(after.partition(b"\r\n")[0])
+        if len(self._buffer) >= end + 4 + length:
+            body = self._buffer[end + 4 : end + 4 + length]
+            self._buffer = self._buffer[end + 4 + length :]
+            self._answer.set_result((int(head[9:12]), head, body))
+
+    def connection_lost(self, error):
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or ConnectionResetError("closed without an answer"))
+
+    async def ask(self, method, path, headers="", body=b""):
+        """Status, head (lower case) and body; OSError or TimeoutError when there is no answer."""
+        if self.transport.is_closing():
+            raise ConnectionResetError("closed")
+        self._answer = asyncio.get_running_loop().create_future()
+        self.transport.write(
+            f"{method} {path} HTTP/1.1\r\nhost: test\r\n{headers}content-length: {len(body)}\r\n\r\n".encode() + body
+        )
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await self._answer
+
+    def close(self):
+        self.transport.abort()
+
+
+class Load:
+    """Writers that run until the context ends; what they were told is in `history`."""
+
+    def __init__(self, rng, ports, *, seasons=3, players=200, writers=24, draw_delta=None):
+        self.history = History()
+        self.unavailable = 0
+        self._rng = rng
+        self._ports = ports  # a function: the API processes that should answer now
+        self._seasons = [f"s{number}" for number in range(seasons)]
+        self._players = players
+        self._writers = writers
+        self._draw_delta = draw_delta or (lambda: rng.randrange(1, 100))
+        self._count = 0
+        self._stopping = False
+        self._waiters = []
+        self._tasks = []
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._going = asyncio.Event()
+        self._going.set()
+
+    async def __aenter__(self):
+        self._stopping = False
+        self._tasks = [asyncio.ensure_future(self._write()) for _ in range(self._writers)]
+        return self
+
+    async def __aexit__(self, *_):
+        """Writers finish what they began: they ask again until they know."""
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+
+    @asynccontextmanager
+    async def paused(self):
+        """Nothing is under way and nothing is sent; every fate that is to be known is known."""
+        self._going.clear()
+        while self._busy:
+            self._idle.clear()
+            await self._idle.wait()
+        try:
+            yield
+        finally:
+            self._going.set()
+
+    async def more(self, count):
+        """Return once `count` further scores were acknowledged."""
+        reached = asyncio.get_running_loop().create_future()
+        self._waiters.append((self.history.acked + count, reached))
+        writers = asyncio.gather(*self._tasks)
+        await asyncio.wait([reached, writers], return_when=asyncio.FIRST_COMPLETED)
+        if not reached.done():
+            writers.result()  # raises what ended them
+            raise AssertionError("all writers ended")
+
+    async def send(self, connection, attempt):
+        """Send one attempt; returns whether its fate is known."""
+        status, _ = await self.ask(connection, attempt)
+        return status != 503
+
+    async def ask(self, connection, attempt):
+        """Send one attempt and note what was said; returns the status and, of a refusal, its code."""
+        unknown_before = attempt.state is not None
+        self.history.began(attempt)
+        body = f'{{"userId":"{attempt.user_id}","delta":{attempt.delta}}}'.encode()
+        status, head, answer = await connection.ask(
+            "POST", f"/v1/seasons/{attempt.season_id}/scores", f"idempotency-key: {attempt.key}\r\n", body
+        )
+        if status == 202:
+            self.history.acknowledged(attempt)
+            return status, None
+        self.unavailable += 1
+        told = json.loads(answer)
+        if status != 503 or b"retry-after: " not in head:
+            self.history.odd.append(f"{attempt.key}: {status} {told}")
+        # "overloaded" alone promises that nothing was stored.
+        if told["code"] == "overloaded":
+            self.history.refused(attempt, unknown_before)
+        return status, told["code"]
+
+    async def reset(self, season_id):
+        """DELETE the season; returns whether it was answered with 200."""
+        reset = self.history.reset_began(season_id)
+        try:
+            connection = await Connection.open(self._rng.choice(self._ports()))
+            try:
+                status, _, body = await connection.ask("DELETE", f"/v1/seasons/{season_id}")
+            finally:
+                connection.close()
+        except (OSError, TimeoutError):
+            return False
+        if status == 200:
+            self.history.reset_answered(reset)
+        elif status != 503:
+            self.history.odd.append(f"DELETE: {status} {body}")
+        return status == 200
+
+    def attempt(self, season_id=None, user_id=None, delta=None):
+        self._count += 1
+        return Attempt(
+            f"k{self._count}",
+            season_id or self._rng.choice(self._seasons),
+            user_id or f"u{self._rng.randrange(self._players)}",
+            delta or self._draw_delta(),
+        )
+
+    async def _write(self):
+        connection, again = None, deque()
+        try:
+            while again or not self._stopping:
+                if not again or not again[0].sent:
+                    await self._going.wait()
+                attempt = again.popleft() if again else self.attempt()
+                self._busy += attempt.sent == 0
+                try:
+                    if connection is None:
+                        connection = await Connection.open(self._rng.choice(self._ports()))
+                    known = await self.send(connection, attempt)
+                except (OSError, TimeoutError):
+                    known = False
+                    if connection is not None:
+                        connection.close()
+                    connection = None
+                if not known and (attempt.sent == 0 or self._rng.random() > _GIVEN_UP):
+                    again.append(attempt)
+                    self._busy -= attempt.sent == 0
+                    await asyncio.sleep(self._rng.uniform(0.01, 0.1))  # a client's pause before it tries again
+                else:
+                    self._settled()
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _settled(self):
+        """An attempt's fate is known, or its client gave up."""
+        self._busy -= 1
+        if not self._busy:
+            self._idle.set()
+        for waiter in self._waiters[:]:
+            if self.history.acked >= waiter[0]:
+                self._waiters.remove(waiter)
+                if not waiter[1].done():
+                    waiter[1].set_result(None)
+
+
+async def get(port, path):
+    """One GET: status and decoded body; None where nobody answers."""
+    with contextlib.suppress(OSError, TimeoutError):
+        connection = await Connection.open(port)
+        try:
+            status, _, body = await connection.ask("GET", path)
+            return status, json.loads(body)
+        finally:
+            connection.close()
+    return None

@@ -1,0 +1,319 @@
+"""The service of one scenario: its own PostgreSQL and Valkey, api and worker processes, each a real program that can be
+killed, stopped and started again; where a scenario asks for it, with proxies between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import psycopg
+from redis.asyncio import Redis
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from cli.embedded import process
+from cli.embedded.account import server_account
+from cli.embedded.memory import free_port
+from cli.embedded.postgres import EmbeddedPostgres
+from cli.embedded.valkey import EmbeddedValkey
+from cli.migrations import ROOT, migrate
+from faults.load import get
+from faults.proxy import Proxy
+from shared import keys
+
+PASSWORD = "test"  # on loopback, for the length of a scenario
+
+
+class Part:
+    """A process of the service: `python -m api` or `python -m worker`."""
+
+    def __init__(self, stack, module, number, environment):
+        self.name = f"{module}{number}"
+        self.port = free_port()
+        self._module = module
+        self._environment = environment
+        self._log = stack.folder / f"{self.name}.log"
+        self._read = 0
+        self.running = None
+
+    async def start(self, **changes):
+        own = {"API_PORT": self.port} if self._module == "api" else {"WORKER_HEALTH_PORT": self.port}
+        environment = {**os.environ, **self._environment, **own, **changes}
+        with self._log.open("ab") as log:
+            self._read = log.tell()
+            self.running = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self._module,
+                cwd=ROOT,
+                env={name: str(value) for name, value in environment.items()},
+                stdout=log,
+                stderr=log,
+            )
+        return self
+
+    async def until_serving(self):
+        """Return once it answers; fails when it ended instead."""
+        while await get(self.port, "/healthz") is None:
+            assert self.running.returncode is None, self.log()
+            await asyncio.sleep(0.01)  # a process that starts has nothing else to be awaited
+
+    async def kill(self):
+        if self.running is not None and self.running.returncode is None:
+            self.running.kill()
+        await self.ended()
+
+    async def stop(self):
+        """SIGTERM; returns the exit code."""
+        self.running.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self):
+        return None if self.running is None else await self.running.wait()
+
+    def state(self):
+        """As in /proc: R, S, T for stopped, …"""
+        return Path(f"/proc/{self.running.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    def log(self):
+        return self._log.read_text()[-4000:]
+
+    def new_log(self):
+        """What it logged since this was last asked, or since it was started."""
+        with self._log.open() as log:
+            log.seek(self._read)
+            said = log.read()
+            self._read = log.tell()
+        return said
+
+
+class Stack:
+    def __init__(self, folder, *, apis=2, workers=2, settings=None, postgres=None, valkey=None, proxied=()):
+        self.folder = folder
+        self.postgres = EmbeddedPostgres(folder, free_port(), PASSWORD, server_account(), postgres or {})
+        self.valkey = EmbeddedValkey(folder, free_port(), PASSWORD, server_account(), valkey or {})
+        self.apis, self.workers, self.proxies = [], [], {}
+        self._counts = {"api": apis, "worker": workers}
+        self._settings = settings or {}
+        self._proxied = proxied
+        self._environments = {}
+        self._exits = AsyncExitStack()
+
+    async def __aenter__(self):
+        try:
+            await self._open()
+        except BaseException:
+            await self._exits.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_):
+        await self._exits.aclose()
+
+    async def kill_postgres(self):
+        self.postgres.running.kill()
+        await self.postgres.running.wait()
+
+    async def start_postgres(self):
+        self.postgres.running = await self.postgres.start()
+
+    async def restart_postgres(self):
+        """As an operator does: sessions are ended, a checkpoint is written."""
+        await process.stop(self.postgres.program, self.postgres.running, 30)
+        await self.start_postgres()
+
+    async def kill_backend(self, rng):
+        """One of the service's sessions; PostgreSQL then ends all others and recovers from its log."""
+        pids = await self.rows("select pid from pg_stat_activity where application_name ~ 'leaderboard-(api|worker)'")
+        with suppress(ProcessLookupError, IndexError):
+            os.kill(rng.choice(pids)[0], signal.SIGKILL)
+
+    async def kill_valkey(self):
+        self.valkey.running.kill()
+        await self.valkey.running.wait()
+
+    async def start_valkey(self):
+        self.valkey.running = await self.valkey.start()
+
+    async def start_loading_valkey(self):
+        """Start it so that it takes its time to load; returns the task that ends when it is through."""
+        # Microseconds per command: a big data set without its gigabytes. It looks up every 1,024 commands.
+        self.valkey._settings["key-load-delay"] = "200"
+        loading = asyncio.ensure_future(self.valkey.start())
+
+        busy = False
+        while not busy:
+            assert not loading.done(), "it was through before anybody could see it load"
+            with suppress(RedisConnectionError):
+                try:
+                    await self.redis.ping()
+                except BusyLoadingError:
+                    busy = True
+
+        async def loaded():
+            self.valkey.running = await loading
+            del self.valkey._settings["key-load-delay"]
+
+        return asyncio.ensure_future(loaded())
+
+    async def start_replica(self):
+        """A second Valkey that follows ours, in step with it by now."""
+        folder = self.folder / f"replica-{free_port()}"
+        folder.mkdir(mode=0o711)
+        follow = {"replicaof": f"127.0.0.1 {self.valkey._port}", "masterauth": PASSWORD}
+        replica = EmbeddedValkey(folder, free_port(), PASSWORD, server_account(), follow)
+        replica.running = await replica.start()
+        self._exits.push_async_callback(process.stop, replica.program, replica.running, 10)
+        while (await self.redis.info("replication")).get("slave0", {}).get("state") != "online":
+            await asyncio.sleep(0.01)  # Valkey has no event for this
+        return replica
+
+    async def promote(self, replica):
+        """The replica is ours from now on, with what it has."""
+        await self.redis.aclose()
+        self.valkey = replica
+        self.redis = Redis.from_url(replica.url(), decode_responses=True, protocol=3, socket_timeout=5)
+        self._exits.push_async_callback(self.redis.aclose)
+        await self.redis.execute_command("REPLICAOF", "NO", "ONE")
+
+    def append_only_files(self):
+        return sorted((self.valkey.program.cwd / "appendonlydir").glob("*.incr.aof"))
+
+    def lose_append_only_file(self):
+        shutil.rmtree(self.valkey.program.cwd / "appendonlydir")
+
+    def truncate_append_only_file(self, size):
+        """Cut up to `size` bytes off its end, as a kernel that lost power would have."""
+        *_, newest = self.append_only_files()
+        os.truncate(newest, max(0, newest.stat().st_size - size))
+
+    async def _open(self):
+        self._exits.push_async_callback(self._end_servers)
+        self.valkey.running, self.postgres.running = await asyncio.gather(self.valkey.start(), self.postgres.start())
+        await asyncio.to_thread(migrate, self.postgres.dsn())
+        self.conn = await self.connect()
+        self._exits.push_async_callback(self._close_connection)
+        # By port, so that a Valkey that takes over another's port is the same to it.
+        self.redis = Redis.from_url(self.valkey.url(), decode_responses=True, protocol=3, socket_timeout=5)
+        self._exits.push_async_callback(self.redis.aclose)
+        for link in self._proxied:
+            port = self.postgres._port if link.endswith("postgres") else self.valkey._port
+            self.proxies[link] = await self._exits.enter_async_context(Proxy(("127.0.0.1", port)))
+        self._exits.push_async_callback(self._end_parts)
+        for module, parts in (("api", self.apis), ("worker", self.workers)):
+            environment = self._environments[module] = {
+                "POSTGRES_DSN": self._through(f"{module}-postgres", self.postgres._port, self.postgres.dsn()),
+                "REDIS_URL": self._through(f"{module}-redis", self.valkey._port, self.valkey.url()),
+                "API_WORKERS": 1,
+                "LOG_LEVEL": "info",
+                "LOG_FORMAT": "json",
+                "AUDIT_INTERVAL_MS": 200,
+                "OUTBOX_POLL_MS": 20,
+                **self._settings,
+            }
+            parts += [Part(self, module, number, environment) for number in range(self._counts[module])]
+            await asyncio.gather(*(part.start() for part in parts))
+        await asyncio.gather(*(part.until_serving() for part in (*self.apis, *self.workers)))
+
+    def _through(self, link, port, url):
+        return url.replace(f":{port}/", f":{self.proxies[link].port}/") if link in self.proxies else url
+
+    async def _end_parts(self):
+        await asyncio.gather(*(part.kill() for part in (*self.apis, *self.workers)))
+
+    async def _end_servers(self):
+        for server in (self.valkey, self.postgres):
+            if getattr(server, "running", None) is not None:
+                await process.stop(server.program, server.running, 10)
+
+    async def _close_connection(self):
+        await self.conn.close()
+
+    async def connect(self):
+        return await psycopg.AsyncConnection.connect(
+            self.postgres.dsn(), autocommit=True, application_name="leaderboard-test"
+        )
+
+    def ports(self):
+        """API processes that a client may try: a load balancer would have noticed those that are gone."""
+        alive = [part.port for part in self.apis if part.running.returncode is None]
+        return alive or [part.port for part in self.apis]
+
+    async def ask(self, query, *parameters):
+        """The first column of the first row."""
+        found = await self.rows(query, *parameters)
+        return found[0][0] if found else None
+
+    async def rows(self, query, *parameters):
+        """All rows; over a new connection as long as the server recovers from what was done to it."""
+        while True:
+            try:
+                if self.conn.closed:
+                    self.conn = await self.connect()
+                return await (await self.conn.execute(query, parameters or None)).fetchall()
+            except psycopg.OperationalError:
+                await self.conn.close()
+                await asyncio.sleep(0.02)  # the scenario's time limit bounds this
+
+    async def drained(self):
+        """Return once nothing is pending; the scenario's time limit bounds it."""
+        while await self.ask("select exists (select from outbox where status = 'pending')"):
+            await asyncio.sleep(0.01)  # PostgreSQL has no event for this
+
+    async def boards(self):
+        """What Redis shows: {season: {user: score}} of boards that are not empty."""
+        boards = {}
+        for (season_id,) in await self.rows("select season_id from seasons"):
+            if members := await self.redis.zrange(keys.board(season_id), 0, -1, withscores=True):
+                boards[season_id] = {user_id: int(score) for user_id, score in members}
+        return boards
+
+    async def judged(self, history, patience_seconds=30.0):
+        """The verdict once everything is drained and audited; a board that is still wrong after the patience is wrong.
+
+        The audit has no event that says that it went round, so the judge looks until it is content.
+        """
+        await self.drained()
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + patience_seconds
+        while True:
+            verdict = await history.judge(self.rows, await self.boards())
+            if not verdict.notes or loop.time() > give_up_at:
+                return verdict
+            await asyncio.sleep(0.05)
+
+    async def add_worker(self):
+        """One more worker, serving."""
+        part = Part(self, "worker", len(self.workers), self._environments["worker"])
+        self.workers.append(part)
+        await part.start()
+        await part.until_serving()
+        return part
+
+    async def until_stopped(self, part):
+        """Return once a fault point has stopped the process."""
+        while part.state() != "T":
+            assert part.running.returncode is None, part.log()
+            await asyncio.sleep(0.005)  # the kernel tells nobody but the parent's wait, which asyncio does not ask
+
+    async def until_said(self, part, *lines):
+        """Return once the process has logged one of the lines since it was last started or looked at."""
+        said = ""
+        while not any(line in (said := said + part.new_log()) for line in lines):
+            assert part.running.returncode is None, part.log()
+            await asyncio.sleep(0.01)
+
+    async def caught_up(self):
+        """Return once everything accepted until now has been shown."""
+        newest = await self.ask("select coalesce(max(id), 0) from outbox")
+        while await self.ask("select exists (select from outbox where status = 'pending' and id <= %s)", newest):
+            await asyncio.sleep(0.01)
+
+    def logs(self):
+        return "\n".join(f"--- {part.name}\n{part.log()}" for part in (*self.apis, *self.workers))

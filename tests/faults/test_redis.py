@@ -1,0 +1,173 @@
+"""Faults of Redis: (b) lost replies, (c) a late script, (e) a truncated log, (f) keys lost or of old, (g) fail-over
+to a replica that lags, (h) LOADING, READONLY, OOM, (m) away for long."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from redis.asyncio import Redis
+
+from cli.embedded.memory import free_port
+from faults.load import get
+from shared import keys
+
+APPLY = b"EVALSHA"
+
+
+async def test_b_replies_lost_three_times_in_a_row(run):
+    """redis-py sends what got no reply again, twice; the third loss ends the batch."""
+    async with run.under_load(workers=1, proxied=("worker-redis",)) as (stack, load):
+        for _ in run.rounds(5, 100):
+            await load.more(run.acks(100, 400))
+            await stack.proxies["worker-redis"].lose_replies(3, APPLY)
+    assert stack.proxies["worker-redis"].lost == 3 * run.faults
+
+
+async def test_c_a_script_that_is_sent_after_its_worker_lost_its_locks(run):
+    """Stopped between its statements and its script, its sessions ended; another worker shows the same events and more,
+    a reset may come, then the first one goes on. Its script must change nothing, not even until the next audit."""
+    settings = {"AUDIT_INTERVAL_MS": 3_600_000, "OUTBOX_BATCH_SIZE": 10_000}
+    async with run.under_load(workers=1, settings=settings, load={"writers": 8, "players": 20}) as (stack, load):
+        worker, *_ = stack.workers
+        for _ in run.rounds(3, 30):
+            await worker.kill()
+            await worker.start(FAULT_POINT="marked:stop")
+            await stack.until_stopped(worker)
+            await stack.ask(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = %s",
+                "leaderboard-worker",
+            )
+            # In one batch with what the stopped one holds, or in many: one stands on the same commit as its script.
+            in_one = run.rng.random() < 0.5
+            if not in_one:
+                other = await stack.add_worker()
+            await load.more(run.acks(100, 100) if in_one else run.acks(200, 600))
+            if run.rng.random() < 0.3:
+                await load.reset("s0")
+            async with load.paused():
+                if in_one:
+                    other = await stack.add_worker()
+                await stack.caught_up()
+                await other.kill()
+                os.kill(worker.running.pid, signal.SIGCONT)
+                await stack.until_said(worker, "batch put off", "batch late", "the connection is lost")
+                run.require(await load.history.judge(stack.rows, await stack.boards()))
+        await worker.kill()
+        await worker.start()
+
+
+async def test_e_the_end_of_the_append_only_file_cut_off(run):
+    async with run.under_load() as (stack, load):
+        for _ in run.rounds(3, 60):
+            await load.more(run.acks(300, 1000))
+            await stack.kill_valkey()
+            stack.truncate_append_only_file(run.rng.randrange(1, 200_000))
+            await stack.start_valkey()
+
+
+async def test_f_keys_lost_changed_or_of_old(run):
+    async with run.under_load() as (stack, load), Redis.from_url(stack.valkey.url(), socket_timeout=5) as raw:
+        copies = {}
+        for _ in run.rounds(40, 400):
+            await load.more(run.acks(50, 250))
+            season_id = run.rng.choice(("s0", "s1", "s2"))
+            if season_id not in copies:
+                # Of both keys at one moment, as a backup would have it.
+                async with raw.pipeline(transaction=True) as pipe:
+                    names = keys.board(season_id), keys.meta(season_id)
+                    copies[season_id] = dict(
+                        zip(names, await pipe.dump(names[0]).dump(names[1]).execute(), strict=True)
+                    )
+            damage = run.rng.choice((_flush, _lose_board, _lose_meta, _lose_members, _restore, _restore_one))
+            await damage(raw, run.rng, season_id, copies)
+
+
+async def _flush(raw, _rng, _season_id, _copies):
+    await raw.flushall()
+
+
+async def _lose_board(raw, _rng, season_id, _copies):
+    await raw.delete(keys.board(season_id))
+
+
+async def _lose_meta(raw, _rng, season_id, _copies):
+    await raw.delete(keys.meta(season_id))
+
+
+async def _lose_members(raw, rng, season_id, _copies):
+    if gone := await raw.zrandmember(keys.board(season_id), rng.randrange(1, 20)):
+        await raw.zrem(keys.board(season_id), *gone)
+
+
+async def _restore_one(raw, rng, season_id, copies):
+    """The board or what is noted beside it, but not both."""
+    name = rng.choice(list(copies[season_id]))
+    await _restore(raw, rng, season_id, {season_id: {name: copies.pop(season_id)[name]}})
+
+
+async def _restore(raw, _rng, season_id, copies):
+    async with raw.pipeline(transaction=True) as pipe:
+        for name, dump in copies.pop(season_id).items():
+            pipe.delete(name)
+            if dump is not None:
+                pipe.restore(name, 0, dump)
+        await pipe.execute()
+
+
+async def test_g_fail_over_to_a_replica_that_lags(run):
+    """The primary dies while its replica stands still; that one is woken up, promoted, and takes over the address."""
+    links = ("worker-redis", "api-redis")
+    async with run.under_load(proxied=links) as (stack, load):
+        for _ in run.rounds(2, 20):
+            replica = await stack.start_replica()
+            await load.more(run.acks(100, 500))
+            replica.running.send_signal(signal.SIGSTOP)
+            await load.more(run.acks(300, 1500))
+            await stack.kill_valkey()
+            replica.running.send_signal(signal.SIGCONT)
+            await stack.promote(replica)
+            for link in links:
+                stack.proxies[link].target = ("127.0.0.1", replica._port)
+                stack.proxies[link].cut()
+
+
+async def test_h_loading_readonly_and_out_of_memory(run):
+    async with run.under_load() as (stack, load):
+        for _ in run.rounds(3, 45):
+            await load.more(run.acks(200, 800))
+            match ("loading", "read-only", "memory")[run.faults % 3]:
+                case "loading":
+                    async with stack.redis.pipeline(transaction=False) as pipe:
+                        for number in range(5000):
+                            pipe.set(f"padding:{number}", number)
+                        await pipe.execute()
+                    await stack.kill_valkey()
+                    loading = await stack.start_loading_valkey()
+                    await load.more(run.acks(100, 500))
+                    await loading
+                case "read-only":
+                    await stack.redis.execute_command("REPLICAOF", "127.0.0.1", free_port())
+                    await load.more(run.acks(100, 500))
+                    await stack.redis.execute_command("REPLICAOF", "NO", "ONE")
+                case "memory":
+                    await stack.redis.config_set("maxmemory", 1)
+                    await load.more(run.acks(100, 500))
+                    await stack.redis.config_set("maxmemory", 0)
+
+
+async def test_m_redis_away_for_long(run):
+    """Writes are accepted, reads say 503, no event is failed; then everything is shown."""
+    async with run.under_load() as (stack, load):
+        for _ in run.rounds(1, 2):
+            await load.more(run.acks(200, 1000))
+            await stack.kill_valkey()
+            await load.more(run.acks(3000, 150_000))
+            for path in ("top", "rank?userId=u1", "around?userId=u1"):
+                status, answer = await get(run.rng.choice(stack.ports()), f"/v1/seasons/s0/leaderboard/{path}")
+                assert (status, answer["code"]) == (503, "redis_unavailable")
+            assert await get(stack.apis[0].port, "/healthz") == (200, {"status": "ok"})
+            assert await stack.ask("select count(*) from outbox where status = 'failed'") == 0
+            assert load.unavailable == 0
+            await stack.start_valkey()
+            await stack.caught_up()
