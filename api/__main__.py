@@ -13,6 +13,7 @@ import psycopg
 import uvicorn
 
 from api.app import api_connection
+from api.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttpProtocol
 from shared.logs import configure_logs
 from shared.ports import PortTakenError, require_free
 from shared.postgres import wait_for_schema
@@ -44,11 +45,12 @@ def main() -> int:
         port=settings.api_port,
         workers=settings.api_workers,
         loop="uvloop",
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )
     return 0

@@ -14,6 +14,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from api import openapi
 from api.board_changes import follow_changes
 from api.boards import Boards
 from api.errors import HANDLERS, internal_error
@@ -76,7 +77,11 @@ def create_app(settings: ServiceSettings) -> Starlette:
             await pool.close()
 
     app = Starlette(
-        routes=[*SeasonsApi(intake, boards, resets, top_cache).routes(), *HealthApi(pool, client).routes()],
+        routes=[
+            *SeasonsApi(intake, boards, resets, top_cache).routes(),
+            *HealthApi(pool, client).routes(),
+            openapi.route(),
+        ],
         middleware=[Middleware(RequestLog, on_error=internal_error), Middleware(ServeKept, cache=top_cache)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,

@@ -21,10 +21,21 @@ MAX_SEASON_ID_LENGTH: Final = 64
 MAX_USER_ID_LENGTH: Final = 128
 MAX_KEY_LENGTH: Final = 128
 
-_SEASON_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_SEASON_ID_LENGTH}}}")
-# Unicode category Cc: C0, DEL, C1. Surrogates are no characters; PostgreSQL can't store them.
-_FORBIDDEN_IN_USER_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_KEY = re.compile(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}")
+DEFAULT_TOP_LIMIT: Final = 10
+MAX_TOP_LIMIT: Final = 1000
+DEFAULT_AROUND_RANGE: Final = 5
+MAX_AROUND_RANGE: Final = 100
+
+SEASON_ID_CHARACTERS: Final = r"A-Za-z0-9._:\-"
+"""The inside of a bracket expression, for any dialect of regular expressions; so is the next."""
+CONTROL_CHARACTERS: Final = r"\x00-\x1f\x7f-\x9f"
+"""Unicode category Cc: C0, DEL, C1."""
+KEY_CHARACTERS: Final = "!-~"
+
+_SEASON_ID = re.compile(rf"[{SEASON_ID_CHARACTERS}]{{1,{MAX_SEASON_ID_LENGTH}}}")
+# Surrogates are no characters; PostgreSQL can't store them.
+_FORBIDDEN_IN_USER_ID = re.compile(rf"[{CONTROL_CHARACTERS}\ud800-\udfff]")
+_KEY = re.compile(rf"[{KEY_CHARACTERS}]{{1,{MAX_KEY_LENGTH}}}")
 
 
 class Score(NamedTuple):

@@ -23,6 +23,7 @@ import uvicorn
 from redis.asyncio import Redis
 
 from api.app import create_app
+from api.http_protocol import BoundedHttpProtocol
 from cli.embedded import process
 from cli.embedded.account import server_account
 from cli.embedded.memory import free_port
@@ -176,7 +177,9 @@ class InThread(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(app):
     """Serve the application over TCP; yields its base URL."""
-    server = InThread(uvicorn.Config(app, port=0, log_config=None, access_log=False, http="httptools", ws="none"))
+    server = InThread(
+        uvicorn.Config(app, port=0, log_config=None, access_log=False, http=BoundedHttpProtocol, ws="none")
+    )
     task = asyncio.create_task(server.serve())
     while not server.started:
         if task.done():

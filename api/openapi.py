@@ -1,0 +1,192 @@
+"""The OpenAPI 3.1 document of every path, and the route that serves it.
+
+It repeats no bound and no field of its own. A test keeps its paths equal to the application's routes; another one asks
+the service everything that the document allows and forbids.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+import msgspec
+from starlette.routing import Route
+
+from api.endpoint import Answer, Call, Endpoint
+from api.errors import ErrorBody
+from api.openapi_parts import (
+    ANN,
+    BOUNDS,
+    HEADERS,
+    KEY_HEADER,
+    READ,
+    SEASON,
+    SID,
+    USER,
+    Json,
+    answer,
+    json_content,
+    operation,
+    query,
+    schema_of,
+)
+from api.seasons_api import Around, Deleted, Queued, Rank, ScoreBody, Top
+from shared import scores
+from shared.probes import Readiness
+
+PATH: Final = "/openapi.json"
+
+_STRUCTS: Final = (ScoreBody, Queued, Top, Rank, Around, Deleted, Readiness, ErrorBody)
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The body of /healthz."""
+
+    status: str
+
+
+def _link(operation: str, **parameters: str) -> Json:
+    return {"operationId": operation, "parameters": {"sid": "$response.body#/seasonId", **parameters}}
+
+
+def _paths() -> Json:
+    bad_user = ["invalid_season_id", "invalid_user_id", "invalid_query"]
+    missing = {404: ["not_on_board"], **READ}
+    user = {"userId": "$response.body#/userId"}
+    queued = answer(
+        "Durable; on the board within milliseconds.", schema_of(Queued), {**ANN, "queued": True}, "Idempotent-Replayed"
+    )
+    queued["links"] = {
+        "top": _link("top"),
+        "rank": _link("rank", **user),
+        "around": _link("around", **user),
+        "delete": _link("deleteSeason"),
+    }
+    limit = {"type": "integer", "minimum": 1, "maximum": scores.MAX_TOP_LIMIT, "default": scores.DEFAULT_TOP_LIMIT}
+    size = {"type": "integer", **BOUNDS["range"], "default": scores.DEFAULT_AROUND_RANGE}
+    add_score = operation(
+        "addScore",
+        "Add points to a player's score, or take them away",
+        [SID, KEY_HEADER],
+        {202: queued},
+        {
+            400: [
+                *("invalid_season_id", "invalid_user_id", "invalid_delta", "invalid_idempotency_key"),
+                *("invalid_json", "invalid_body", "score_refused", "incomplete"),
+            ],
+            408: ["body_timeout"],
+            413: ["body_too_large"],
+            422: ["idempotency_key_reused"],
+            503: ["overloaded", "deadline_exceeded", "postgres_unavailable"],
+        },
+        requestBody={"required": True, "content": json_content(schema_of(ScoreBody), {"userId": "ann", "delta": 25})},
+    )
+    ranked = {"rank": 1, "userId": "ann", "score": 25}
+    top = {"seasonId": SEASON, "items": [{"userId": "ann", "score": 25}]}
+    around = {**ANN, "range": 5, "items": [ranked]}
+    ready = {"status": "ready", "redis": "ok", "postgres": "ok", "schema": "ok"}
+    season = "/v1/seasons/{sid}"
+    return {
+        f"{season}/scores": {"post": add_score},
+        f"{season}/leaderboard/top": {
+            "get": operation(
+                "top",
+                "The best players, best first",
+                [SID, query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT)],
+                {200: answer("An unknown season is an empty board.", schema_of(Top), top)},
+                {400: ["invalid_season_id", "invalid_limit", "invalid_query"], **READ},
+            )
+        },
+        f"{season}/leaderboard/rank": {
+            "get": operation(
+                "rank",
+                "A player's rank, 1 = highest",
+                [SID, USER],
+                {200: answer("The player's place.", schema_of(Rank), {**ANN, "rank": 1, "score": 25})},
+                {400: bad_user, **missing},
+            )
+        },
+        f"{season}/leaderboard/around": {
+            "get": operation(
+                "around",
+                "The players around one",
+                [SID, USER, query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE)],
+                {200: answer("Fewer at the edges; all of one moment.", schema_of(Around), around)},
+                {400: [*bad_user, "invalid_range"], **missing},
+            )
+        },
+        season: {
+            "delete": operation(
+                "deleteSeason",
+                "Empty a season; its old scores never come back",
+                [SID],
+                {200: answer("The board is empty.", schema_of(Deleted), {"seasonId": SEASON, "deleted": True})},
+                {400: ["invalid_season_id"], 503: ["deadline_exceeded", "postgres_unavailable", "redis_unavailable"]},
+            )
+        },
+        "/healthz": {
+            "get": operation(
+                "healthz",
+                "Whether the process turns",
+                [],
+                {200: answer("It does.", schema_of(Health), {"status": "ok"})},
+                {},
+            )
+        },
+        "/readyz": {
+            "get": operation(
+                "readyz",
+                "Whether the servers behind answer",
+                [],
+                {
+                    200: answer("They do.", schema_of(Readiness), ready),
+                    503: answer(
+                        "Not all of them.", schema_of(Readiness), {**ready, "status": "not_ready", "redis": "down"}
+                    ),
+                },
+                {},
+            )
+        },
+        PATH: {
+            "get": operation(
+                "openapi",
+                "This document",
+                [],
+                {200: answer("An OpenAPI 3.1 document.", {"type": "object"}, {"openapi": "3.1.0"})},
+                {},
+            )
+        },
+    }
+
+
+@cache
+def document() -> Json:
+    """The whole document."""
+    _, schemas = msgspec.json.schema_components([*_STRUCTS, Health], ref_template="#/components/schemas/{name}")
+    for schema in schemas.values():
+        for name, field in schema.get("properties", {}).items():
+            field.update(BOUNDS.get(name, {}))
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Season leaderboard",
+            "version": "1",
+            "description": "Leaderboards for game back ends. Beside what is listed, a path that is none gets 404 "
+            "`not_found`, a method that a path does not take 405 `method_not_allowed` with an Allow header.",
+        },
+        "paths": _paths(),
+        "components": {"schemas": schemas, "headers": HEADERS},
+    }
+
+
+async def _serve(_call: Call) -> Answer:
+    return Answer(200, _encoded())
+
+
+@cache
+def _encoded() -> bytes:
+    return msgspec.json.encode(document())
+
+
+def route() -> Route:
+    return Route(PATH, Endpoint(_serve), methods=["GET"])

@@ -1,0 +1,163 @@
+"""The parts that the OpenAPI document is put together from: bounds, parameters, answers, operations.
+
+Bounds come from shared.scores, bodies from the structs; neither is written down a second time here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from api.errors import ErrorBody
+from api.refusals import HEAD_TIMEOUT, HEAD_TOO_LARGE, INVALID_HTTP, URL_TOO_LONG
+from shared import scores
+
+Json: TypeAlias = dict[str, Any]
+
+_SEASON_ID: Final[Json] = {
+    "minLength": 1,
+    "maxLength": scores.MAX_SEASON_ID_LENGTH,
+    "pattern": f"^[{scores.SEASON_ID_CHARACTERS}]+$",
+}
+_USER_ID: Final[Json] = {
+    "minLength": 1,
+    "maxLength": scores.MAX_USER_ID_LENGTH,
+    "pattern": f"^[^{scores.CONTROL_CHARACTERS}]+$",
+}
+KEY: Final[Json] = {"minLength": 1, "maxLength": scores.MAX_KEY_LENGTH, "pattern": f"^[{scores.KEY_CHARACTERS}]+$"}
+_SCORE: Final[Json] = {"minimum": -scores.MAX_SCORE, "maximum": scores.MAX_SCORE}
+
+BOUNDS: Final[dict[str, Json]] = {
+    "seasonId": _SEASON_ID,
+    "userId": _USER_ID,
+    "eventId": KEY,
+    "delta": {**_SCORE, "not": {"const": 0}},
+    "score": _SCORE,
+    "rank": {"minimum": 1},
+    "range": {"minimum": 0, "maximum": scores.MAX_AROUND_RANGE},
+}
+"""What a field of this name holds, in whatever body it stands."""
+
+
+_MESSAGES: Final = {
+    "invalid_season_id": "season id must be 1 to 64 characters of A-Z a-z 0-9 . _ : -",
+    "invalid_user_id": "userId is required and must not be empty",
+    "invalid_delta": "delta must not be zero: send the points to add or take away",
+    "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
+    "invalid_range": "range must be a whole number from 0 to 100, not '-1'",
+    "invalid_query": "the query string must be percent-encoded UTF-8 of at most 32 parameters",
+    "invalid_json": "the body is not JSON: Input data was truncated",
+    "invalid_body": "the body is not as expected: Object missing required field `delta`",
+    "invalid_idempotency_key": "Idempotency-Key and eventId differ; send one of them, or both alike",
+    "idempotency_key_reused": "the idempotency key k1 came with another userId or delta before",
+    "score_refused": "the ledger does not take this score",
+    "incomplete": "the client left before the body was complete",
+    "not_on_board": "player is not on the board of this season",
+    "body_timeout": "the body did not arrive within 10 s",
+    "body_too_large": "the body must be at most 1048576 bytes",
+    "internal_error": "internal error; please report it with the requestId",
+    "overloaded": "too many requests wait; not stored, try again shortly",
+    "deadline_exceeded": "not done within 3 s; try again shortly",
+    "postgres_unavailable": "the ledger does not answer; try again shortly",
+    "redis_unavailable": "boards can't be read at the moment; try again shortly",
+    **{refusal.code: refusal.message for refusal in (INVALID_HTTP, HEAD_TIMEOUT, URL_TOO_LONG, HEAD_TOO_LARGE)},
+}
+
+_ON_EVERY_PATH: Final = {
+    400: ["invalid_http"],
+    408: ["head_timeout"],
+    414: ["url_too_long"],
+    431: ["head_too_large"],
+    500: ["internal_error"],
+}
+READ: Final = {503: ["redis_unavailable", "overloaded", "deadline_exceeded"]}
+
+SEASON: Final = "spring-26"
+ANN: Final = {"seasonId": SEASON, "userId": "ann"}
+SID: Final[Json] = {
+    "name": "sid",
+    "in": "path",
+    "required": True,
+    "description": "The season.",
+    "schema": {"type": "string", **_SEASON_ID},
+    "example": SEASON,
+}
+HEADERS: Final[Json] = {
+    "X-Request-Id": {
+        "description": "The request's id, also in the log.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    },
+    "Idempotent-Replayed": {
+        "description": "The score with this key had been stored before.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},
+}
+KEY_HEADER: Final[Json] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Makes it safe to send the score again: of one key one counts. The same as the body's eventId.",
+    "schema": {"type": "string", **KEY},
+    "example": "5f0c4d52-7e1b-4a5e-9d55-3f1f3a4d8f10",
+}
+_REQUEST_ID: Final[Json] = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "description": "Comes back with the answer where it is 1 to 64 characters of A-Z a-z 0-9 . _ -; else one is made.",
+    "schema": {"type": "string"},
+}
+
+
+def query(name: str, schema: Json, description: str, example: Any, *, required: bool = False) -> Json:
+    found = {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
+    return {**found, "required": True} if required else found
+
+
+USER: Final = query("userId", {"type": "string", **_USER_ID}, "The player.", "ann", required=True)
+
+
+def json_content(schema: Json, example: Any) -> Json:
+    return {"application/json": {"schema": schema, "example": example}}
+
+
+def answer(description: str, schema: Json, example: Any, *headers: str) -> Json:
+    used = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *headers)}
+    return {"description": description, "headers": used, "content": json_content(schema, example)}
+
+
+def _error(status: int, codes: list[str]) -> Json:
+    schema = {"allOf": [schema_of(ErrorBody), {"properties": {"code": {"enum": codes}}}]}
+    examples = {
+        code: {"value": {"error": _MESSAGES[code], "code": code, "requestId": "695a98e52c36-27105"}} for code in codes
+    }
+    found = answer(", ".join(f"`{code}`" for code in codes), schema, None, *(["Retry-After"] if status == 503 else []))
+    return {**found, "content": {"application/json": {"schema": schema, "examples": examples}}}
+
+
+def schema_of(struct: type[msgspec.Struct]) -> Json:
+    return {"$ref": f"#/components/schemas/{struct.__name__}"}
+
+
+def operation(
+    name: str,
+    summary: str,
+    parameters: list[Json],
+    success: dict[int, Json],
+    errors: dict[int, list[str]],
+    **more: Any,
+) -> Json:
+    """An operation: its own errors and those of every path, each with its status."""
+    codes = {
+        status: [*errors.get(status, []), *_ON_EVERY_PATH.get(status, [])]
+        for status in sorted(errors.keys() | _ON_EVERY_PATH.keys())
+    }
+    answers = success | {status: _error(status, found) for status, found in codes.items() if status not in success}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "parameters": [*parameters, _REQUEST_ID],
+        **more,
+        "responses": {str(status): answer for status, answer in sorted(answers.items())},
+    }
