@@ -15,7 +15,17 @@ from api.intake import Intake
 from api.resets import Resets
 from api.top_cache import TopCache, key_of
 from shared.errors import InvalidRequestError
-from shared.scores import IdempotencyKey, Score, parse_delta, parse_idempotency_key, parse_user_id
+from shared.scores import (
+    DEFAULT_AROUND_RANGE,
+    DEFAULT_TOP_LIMIT,
+    MAX_AROUND_RANGE,
+    MAX_TOP_LIMIT,
+    IdempotencyKey,
+    Score,
+    parse_delta,
+    parse_idempotency_key,
+    parse_user_id,
+)
 
 # Tells a client that its score had been stored before; the name is the one that Stripe's API made known.
 _REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
@@ -80,6 +90,12 @@ class _Anything(Convertor[str]):
         return value
 
 
+class _NothingElse(_Anything):
+    """The same, but for the paths below a season: those have methods of their own."""
+
+    regex = r"(?![\s\S]*/(?:scores|leaderboard/(?:top|rank|around))$)[\s\S]*"
+
+
 class _OnlyItsMethod(Route):
     """A route so wide that other methods must not take its match for "the path is right, the method is not"."""
 
@@ -98,6 +114,7 @@ class SeasonsApi:
 
     def routes(self) -> list[Route]:
         register_url_convertor("anything", _Anything())
+        register_url_convertor("nothing_else", _NothingElse())
         season = "/v1/seasons/{sid:anything}"
         return [
             Route(f"{season}/scores", Endpoint(self.add_score), methods=["POST"]),
@@ -105,7 +122,7 @@ class SeasonsApi:
             Route(f"{season}/leaderboard/rank", Endpoint(self.rank), methods=["GET"]),
             Route(f"{season}/leaderboard/around", Endpoint(self.around), methods=["GET"]),
             Route("/v1/seasons/{sid}", Endpoint(self.delete), methods=["DELETE"]),
-            _OnlyItsMethod(season, Endpoint(self.delete), methods=["DELETE"]),
+            _OnlyItsMethod("/v1/seasons/{sid:nothing_else}", Endpoint(self.delete), methods=["DELETE"]),
         ]
 
     async def add_score(self, call: Call) -> Answer:
@@ -118,7 +135,7 @@ class SeasonsApi:
 
     async def top(self, call: Call) -> Answer:
         season_id = call.season_id
-        limit = whole_number_in(call.query(), "limit", default=10, lowest=1, highest=1000)
+        limit = whole_number_in(call.query(), "limit", default=DEFAULT_TOP_LIMIT, lowest=1, highest=MAX_TOP_LIMIT)
 
         async def load() -> bytes:
             entries = await self._boards.top(season_id, limit)
@@ -134,7 +151,7 @@ class SeasonsApi:
     async def around(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
         user_id = user_id_in(query)
-        size = whole_number_in(query, "range", default=5, lowest=0, highest=100)
+        size = whole_number_in(query, "range", default=DEFAULT_AROUND_RANGE, lowest=0, highest=MAX_AROUND_RANGE)
         first_rank, entries = await self._boards.around(season_id, user_id, size)
         items = [RankedPlayer(rank, *entry) for rank, entry in enumerate(entries, first_rank)]
         return json_answer(Around(season_id, user_id, size, items))

@@ -22,7 +22,6 @@ EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "60"))
 
 NOT_CHECKED = [
     "use_after_free",  # a season that was deleted is an empty board, not a 404
-    "unsupported_method",  # DELETE of a path below a season is told that "season/scores" is no season id: 400
 ]
 
 

@@ -307,6 +307,8 @@ async def test_an_unknown_path_is_404(http, path):
         ("PUT", "/scores", {"POST"}),
         ("POST", "/leaderboard/top", {"GET", "HEAD"}),
         ("GET", "", {"DELETE"}),
+        ("DELETE", "/scores", {"POST"}),
+        ("DELETE", "/leaderboard/rank", {"GET", "HEAD"}),
     ],
 )
 async def test_a_wrong_method_is_405_and_says_which_are_right(http, method, path, allowed):
