@@ -71,7 +71,8 @@ def patch(
 ) -> tuple[str, Board]:
     if rules.second_check and stored(board) != seen:
         return "moved", board
-    return "applied", _written(update, _changed(board.players, changes, RIGHT))
+    patched = update._replace(timeline=seen.timeline, epoch=seen.epoch)
+    return "applied", _written(patched, _changed(board.players, changes, RIGHT))
 
 
 def swap(

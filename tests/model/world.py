@@ -20,7 +20,7 @@ SEASONS = 2
 PLAYERS = 4
 CLIENTS = 3
 TICKS = 90
-PATIENCE = 12  # rounds of batches and audits until everything must be in order
+PATIENCE = 60  # rounds of batches and audits until everything must be in order
 
 
 class World:
