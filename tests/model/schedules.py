@@ -35,7 +35,7 @@ def run_all(first: int, count: int, variant: str | None = None) -> Outcome:
     """The schedules `first` … `first + count - 1`."""
     starts = range(first, first + count, CHUNK)
     sizes = [min(CHUNK, first + count - start) for start in starts]
-    workers = min(len(starts), len(os.sched_getaffinity(0)))
+    workers = min(len(starts), os.cpu_count() or 1)
     # Not forked: the test run has threads and servers of its own.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as executor:
         outcomes = list(executor.map(run_chunk, starts, sizes, itertools.repeat(variant)))

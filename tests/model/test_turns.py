@@ -13,9 +13,10 @@ from collections import Counter
 import pytest
 from model import protocol
 from model.boards import EMPTY, Board
+from model.client import SeasonUnreachableError
 from model.conversion import load, store, store_rows
 from model.database import Database, Event, Season, State
-from model.protocol import PATCH_LIMIT, SeasonUnreachableError
+from model.protocol import PATCH_LIMIT
 from model.rules import RIGHT
 from model.world import PLAYERS, SEASONS, World
 
@@ -23,13 +24,13 @@ from shared import reconciliation
 from shared.reconciliation import LateError, SeasonsUnreachableError, reconcile
 from worker.upkeep import Audit
 
-CASES = 250
+CASES = 150
 TOMORROW = 9_000_000_000_000_000
 KNOWN = (0, 5, 10, 15, 20, 30, TOMORROW)
 
 
 def random_case(rng, *, projected):
-    """Seasons, pending events, and boards that fit them more or less."""
+    """Seasons, pending events, and boards that fit them more or less. `projected`: each season has a token."""
     rows, boards = [], []
     for _ in range(SEASONS):
         token = rng.choice((10, 20) if projected else (0, 10, 20))
