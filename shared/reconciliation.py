@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
+import psycopg
 import structlog
 from redis.exceptions import RedisError
 
@@ -30,11 +31,14 @@ log = structlog.get_logger()
 
 class LateError(Exception):
     """The board carries a token that is not older than ours: our locks are gone, or an aborted batch's clock ran
-    ahead. The transaction must be rolled back."""
+    ahead. The transaction must be rolled back.
+
+    `season_ids`: all that the transaction wrote to; see `pass_late`.
+    """
 
     def __init__(self, season_id: SeasonId, stored: Stored) -> None:
         super().__init__(f"season {season_id}: the board is ahead of this batch: {stored}")
-        self.season_id = season_id
+        self.season_ids = [season_id]
 
 
 class DeposedError(LateError):
@@ -75,6 +79,9 @@ async def project(conn: Connection, projection: Projection, updates: Sequence[Up
             await _settle(conn, projection, update, answer, rebuild_large=rebuild_large)
         except (RedisError, DeposedError, LargeBoardError) as error:
             failures[update.season_id] = error
+        except LateError as error:
+            error.season_ids = [written.season_id for written in updates]
+            raise
     if failures:
         raise SeasonsUnreachableError(failures, all_failed=len(failures) == len(updates))
 
@@ -101,8 +108,27 @@ async def reconcile(pool: Pool, projection: Projection, season_id: SeasonId) -> 
                 await project(conn, projection, [update._replace(token=token)], rebuild_large=True)
 
 
+async def pass_late(pool: Pool, projection: Projection, error: LateError) -> None:
+    """After the roll-back: put the tokens of all that the refused transaction wrote to beyond what their boards carry.
+
+    Not of the late season alone: where the clock is behind the tokens, each board may carry one that the next batch
+    does not exceed either, and passing them one after the other takes two to the power of their number attempts.
+    Raises as `reconcile` does, once all were tried.
+    """
+    failure: Exception | None = None
+    for season_id in error.season_ids:
+        try:
+            await reconcile(pool, projection, season_id)
+        except (LateError, SeasonsUnreachableError, psycopg.errors.LockNotAvailable) as reason:
+            failure = reason
+    if failure is not None:
+        raise failure
+
+
 def fits(fence: seasons.Fence, stored: Stored) -> bool:
     """Whether a board looked at after the fence was read needs no attention."""
+    if fence.token == 0 and not any(stored):
+        return True  # neither was ever written
     return (
         stored.timeline == fence.timeline
         and stored.epoch == fence.epoch

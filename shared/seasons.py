@@ -39,7 +39,7 @@ _NEXT_EPOCH = "update seasons set epoch = epoch + 1 where season_id = %s"
 
 _FENCES_AFTER = """
 select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
-from seasons where token > 0 and season_id > %s order by season_id limit %s
+from seasons where season_id > %s order by season_id limit %s
 """
 
 # ctid: the cheapest way to name a bounded number of rows. The order makes the planner walk the primary key, which
@@ -99,7 +99,10 @@ async def begin_next_epoch(conn: Connection, season_id: SeasonId) -> None:
 
 
 async def fences_after(conn: Connection, season_id: str, limit: int) -> list[Fence]:
-    """Seasons that were ever projected, in id order behind `season_id` ('' = from the first), without locks."""
+    """Seasons in id order behind `season_id` ('' = from the first), without locks.
+
+    Also those that were never projected: a fail-over may have taken a season's first commit, but not its board.
+    """
     cursor = await conn.execute(_FENCES_AFTER, (season_id, limit))
     return [Fence(*row) for row in await cursor.fetchall()]
 

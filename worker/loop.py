@@ -18,7 +18,7 @@ from shared import seasons
 from shared.backoff import backoff_seconds
 from shared.postgres import Pool
 from shared.projection import Projection
-from shared.reconciliation import DeposedError, LateError, SeasonsUnreachableError, reconcile
+from shared.reconciliation import DeposedError, LateError, SeasonsUnreachableError, pass_late
 from shared.scores import SeasonId
 from worker.batch import Batch, BatchApplier, SeasonsLockedError
 from worker.floor import Floor
@@ -75,10 +75,9 @@ class Loop:
         try:
             batch = await self._applier.apply(floor=self._floor.value, paused=self._pauses.paused(now))
         except LateError as error:
-            # Rolled back; a transaction of its own puts the season's token beyond the one that the board carries.
             log.info("batch late", error=str(error))
-            self._pause([error.season_id])
-            await reconcile(self._pool, self._projection, error.season_id)
+            self._pause(error.season_ids)
+            await pass_late(self._pool, self._projection, error)
             return 0.0
         except SeasonsUnreachableError as error:
             self._put_off(error)

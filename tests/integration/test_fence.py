@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from conftest import CrashError
+from conftest import CrashError, crashing_at
 
 from shared import keys, seasons
 from shared.projection import Projection, Update
-from shared.reconciliation import DeposedError, LateError, SeasonsUnreachableError, reconcile
+from shared.reconciliation import DeposedError, LateError, SeasonsUnreachableError, pass_late, reconcile
 from shared.standings import Standing
 from worker.batch import BatchApplier
 from worker.upkeep import Audit
@@ -64,7 +64,7 @@ async def settle(applier, pool, projection):
             if not (await applier.apply(floor=0, paused=[])).events:
                 break
         except LateError as error:
-            await reconcile(pool, projection, error.season_id)
+            await pass_late(pool, projection, error)
     await Audit(pool, projection).run()
 
 
@@ -124,3 +124,28 @@ async def test_a_deposed_primary_is_refused(add, pool, projection, redis, drain)
             await attempt
         assert isinstance(refused.value.failures["s"], DeposedError)
     assert await redis.zscore(keys.board("s"), "ann") == 5
+
+
+async def test_a_clock_behind_the_tokens_of_many_seasons_stops_none_of_them(
+    add, applier, pool, projection, drain, truth
+):
+    """An aborted batch has left a token of chance on each board; the next one must not trip over them one by one."""
+    scores = [(f"s{number}", "ann", 1) for number in range(40)]
+    await add(*scores)
+    await drain()
+    async with pool.connection() as conn:
+        await conn.execute("update seasons set token = token + 86400000000")
+    await Audit(pool, projection).run()
+    await add(*scores)
+    with pytest.raises(CrashError):
+        await BatchApplier(pool, projection, 500, crashing_at("projected")).apply(floor=0, paused=[])
+    turns = 0
+    while True:
+        turns += 1
+        try:
+            if not (await applier.apply(floor=0, paused=[])).events:
+                break
+        except LateError as error:
+            await pass_late(pool, projection, error)
+    assert turns <= 3
+    assert await truth() == {season_id: {"ann": 2} for season_id, _, _ in scores}

@@ -21,7 +21,7 @@ from api.app import create_app
 from shared import keys
 from shared.postgres import create_pool
 from shared.projection import Projection
-from shared.reconciliation import LateError, reconcile
+from shared.reconciliation import LateError, pass_late
 from worker.app import worker_connection
 from worker.batch import STEPS, BatchApplier
 from worker.upkeep import Audit, Purge
@@ -174,7 +174,7 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
             except CrashError:
                 return 0
             except LateError as error:  # a crashed batch's clock and ours may fall on the same microsecond
-                await reconcile(service.pool, service.projection, error.season_id)
+                await pass_late(service.pool, service.projection, error)
                 return 1
 
         def assert_shown_soon(self, season_id, board):

@@ -118,3 +118,23 @@ async def test_a_lost_staged_board_is_never_swapped_in(projection, redis):
     answer = await projection.swap(update, Stored(0, 0, 0, 0, 0, 0), 2)
     assert answer.verdict == "moved"
     assert not await redis.exists(keys.board("s"))
+
+
+async def test_a_board_that_outlived_its_seasons_first_commit_is_emptied(add, pool, projection, redis, truth):
+    """A fail-over took the season's first batches; its row is as new, its board is not."""
+    await add(("s", "ann", 5))
+    async with pool.connection() as conn:
+        await conn.execute("truncate outbox, score_events")
+    await redis.zadd(keys.board("s"), {"ghost": 10})
+    await redis.hset(keys.meta("s"), mapping={"timeline": 0, "epoch": 1, "token": 100, "base": 90, "count": 1})
+    await Audit(pool, projection).run()
+    assert await truth() == {}
+
+
+async def test_a_season_that_nobody_has_shown_yet_is_left_to_its_first_batch(add, pool, projection, drain, truth):
+    await add(("s", "ann", 5))
+    await Audit(pool, projection).run()
+    async with pool.connection() as conn:
+        assert await (await conn.execute("select token from seasons")).fetchone() == (0,)
+    await drain()
+    assert await truth() == {"s": {"ann": 5}}

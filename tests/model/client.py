@@ -19,7 +19,7 @@ class RedisLostError(Exception):
 
 class LateError(Exception):
     def __init__(self, season: int) -> None:
-        self.season = season
+        self.seasons = [season]
 
 
 class SeasonUnreachableError(Exception):

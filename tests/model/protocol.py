@@ -29,7 +29,7 @@ def batch(client: Client, limit: int) -> Steps:
         yield from apply_batch(client, limit)
     except LateError as error:
         yield "rolled back"
-        yield from reconcile(client, error.season)
+        yield from pass_late(client, error)
 
 
 def apply_batch(client: Client, limit: int) -> Steps:
@@ -109,6 +109,21 @@ def project(client: Client, session: Session, updates: list[Update], *, rebuild_
                 yield from settle(client, session, update, answer, rebuild_large=rebuild_large)
             except (RedisLostError, SeasonUnreachableError) as error:
                 failure = error
+            except LateError as error:
+                error.seasons = [written.season for written in updates]
+                raise
+    if failure is not None:
+        raise failure
+
+
+def pass_late(client: Client, error: LateError) -> Steps:
+    """Put the tokens of all that the refused transaction wrote to beyond what their boards carry."""
+    failure: Exception | None = None
+    for season in error.seasons:
+        try:
+            yield from reconcile(client, season)
+        except (LateError, SeasonUnreachableError, LockTimeoutError) as reason:
+            failure = reason
     if failure is not None:
         raise failure
 

@@ -19,7 +19,7 @@ VARIANT = os.environ.get("VARIANT") or None
 def test_every_schedule_ends_with_boards_that_equal_the_ledger(capsys):
     outcome = run_all(SEED, SCHEDULES, VARIANT)
     with capsys.disabled():
-        print(f"\n{SCHEDULES} schedules from SEED={SEED}: {dict(outcome.verdicts)}")  # noqa: T201
+        print(f"\n{SCHEDULES} schedules from SEED={SEED}: {dict(outcome.verdicts)}")
     if outcome.divergent:
         pytest.fail(f"{len(outcome.divergent)} of {SCHEDULES} ended wrong; {explain(outcome.divergent[0], VARIANT)}")
     if SCHEDULES >= 1000:  # every answer of a board was needed, and often

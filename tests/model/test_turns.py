@@ -21,7 +21,7 @@ from model.rules import RIGHT
 from model.world import PLAYERS, SEASONS, World
 
 from shared import reconciliation
-from shared.reconciliation import LateError, SeasonsUnreachableError, reconcile
+from shared.reconciliation import LateError, SeasonsUnreachableError, pass_late, reconcile
 from worker.upkeep import Audit
 
 CASES = 150
@@ -125,7 +125,7 @@ async def turn(applier, pool, projection):
     try:
         await applier.apply(floor=0, paused=[])
     except LateError as error:
-        await reconcile(pool, projection, error.season_id)
+        await pass_late(pool, projection, error)
 
 
 async def audit(pool, projection):
