@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Final
 
 import psycopg
 import structlog
 from redis.exceptions import RedisError
 
-from shared import outbox, seasons
+from shared import outbox, purges, seasons
 from shared.postgres import Pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, fits, reconcile
@@ -22,7 +23,6 @@ from worker.floor import Floor
 from worker.loop import TROUBLE, wait
 
 _AUDIT_CHUNK: Final = 1000
-_PURGE_CHUNK: Final = 2000
 
 log = structlog.get_logger()
 
@@ -94,39 +94,15 @@ class Audit:
 
 
 class Purge:
-    """Deletes done events past their retention and what belongs to epochs that a reset ended, in small batches."""
+    """Deletes what is no longer needed; the rules are `shared.purges`'s."""
 
     def __init__(self, pool: Pool, retention_hours: float) -> None:
-        self._pool = pool
-        self._retention_hours = retention_hours
+        self._purge = purges.Purge(pool, retention_hours=retention_hours)
 
     async def run(self) -> None:
-        _report("done events", await self._purge_outbox())
-        _report("standings of ended epochs", await self._purge_ended("standings"))
-        _report("ledger rows of ended epochs", await self._purge_ended("score_events"))
-
-    async def _purge_outbox(self) -> int:
-        total, after = 0, 0
-        while True:
-            async with self._pool.connection() as conn:
-                purged = await outbox.purge(
-                    conn, after=after, retention_hours=self._retention_hours, limit=_PURGE_CHUNK
-                )
-            total += purged.deleted
-            if purged.next_after is None:
-                return total
-            after = purged.next_after
-
-    async def _purge_ended(self, table: Literal["standings", "score_events"]) -> int:
-        total = 0
-        while True:
-            async with self._pool.connection() as conn:
-                deleted = await seasons.purge_ended_epochs(conn, table, _PURGE_CHUNK)
-            total += deleted
-            if deleted < _PURGE_CHUNK:
-                return total
-
-
-def _report(what: str, rows: int) -> None:
-    if rows:
-        log.info("purged", what=what, rows=rows)
+        rows: Counter[str] = Counter()
+        async for deleted in self._purge.run():
+            rows[deleted.what] += deleted.rows
+        for what, count in rows.items():
+            if count:
+                log.info("purged", what=what, rows=count)
