@@ -38,6 +38,10 @@ _SHOWN = """
   where season_id = {season_id} and epoch = {epoch} and score is not null
 """
 
+# Statistics of the outbox are never fresh: where they say that nothing is pending, the planner would read all that is
+# pending anew for every event. Hashing it once is right for any number.
+NO_NESTED_LOOPS = "set local enable_nestloop = off"
+
 # The first row holds the two counts, so that the ledger is summed once. A tombstone equals a player without events.
 COMPARE = f"""
 with ledger as materialized ({_COUNTED}), standing as materialized ({_SHOWN})
@@ -51,9 +55,9 @@ where ledger.score is distinct from standing.score
 REPAIR = f"""
 with ledger as ({_COUNTED}), standing as ({_SHOWN})
 insert into standings as kept (season_id, epoch, user_id, score, token)
-select season.season_id, season.epoch, user_id, ledger.score::bigint, season.token
-from (ledger full join standing using (user_id))
-join seasons as season on season.season_id = {{season_id}}
+select {{season_id}}, {{epoch}}, user_id, ledger.score::bigint,
+  (select token from seasons where season_id = {{season_id}})
+from ledger full join standing using (user_id)
 where ledger.score is distinct from standing.score
   and coalesce(ledger.score, 0) between -{MAX_SCORE} and {MAX_SCORE}
 order by user_id limit {_REPAIR_LIMIT}
@@ -71,6 +75,7 @@ async def compare_standings(conn: Connection, report: Report) -> int:
     hopeless = 0
     async with conn.transaction():
         await conn.execute("set transaction isolation level repeatable read, read only")
+        await conn.execute(NO_NESTED_LOOPS)
         await conn.execute("set local cursor_tuple_fraction = 1")  # all rows are wanted, not the first ones soon
         fence = await seasons.fence(conn, report.season_id)
         if fence is None:
@@ -108,6 +113,7 @@ async def _repair_some(pool: Pool, projection: Projection, season_id: SeasonId) 
     async def change(conn: Connection) -> list[Standing]:
         fence = await seasons.fence(conn, season_id)
         assert fence is not None
+        await conn.execute(NO_NESTED_LOOPS)
         cursor = await conn.execute(_of(REPAIR, fence))
         repaired.extend(Standing(*row) for row in await cursor.fetchall())
         return repaired

@@ -52,15 +52,17 @@ on conflict (season_id, epoch, user_id) do update set token = excluded.token
 returning season_id, user_id, score
 """
 
-# By key, not by cursor: a snapshot held open through a large season would keep vacuum from the whole database.
-_PAGE = """
-select season_id, user_id, score from standings join seasons using (season_id, epoch)
-where season_id = %s and user_id > %s order by user_id limit %s
+# By key, not by cursor: a snapshot held open through a large season would keep vacuum from the whole database. The
+# epoch as a value, not from a join: with a join the planner sorts the rest of the season for every page.
+PAGE = """
+select season_id, user_id, score from standings
+where season_id = %s and epoch = (select epoch from seasons where season_id = %s) and user_id > %s
+order by user_id limit %s
 """
 
-_OF_PLAYERS = """
-select season_id, user_id, score from standings join seasons using (season_id, epoch)
-where season_id = %s and user_id = any(%s)
+OF_PLAYERS = """
+select season_id, user_id, score from standings
+where season_id = %s and epoch = (select epoch from seasons where season_id = %s) and user_id = any(%s)
 """
 
 _CHANGED_SINCE = """
@@ -106,13 +108,13 @@ async def touch_players(conn: Connection, season_id: SeasonId, user_ids: Sequenc
 
 async def page(conn: Connection, season_id: SeasonId, after: str, limit: int) -> list[Standing]:
     """Standings of the current epoch in the order of user ids, tombstones too, behind `after` ('' = from the first)."""
-    cursor = await conn.execute(_PAGE, (season_id, after, limit))
+    cursor = await conn.execute(PAGE, (season_id, season_id, after, limit))
     return [Standing(*row) for row in await cursor.fetchall()]
 
 
 async def of_players(conn: Connection, season_id: SeasonId, user_ids: Sequence[UserId]) -> dict[UserId, int | None]:
     """Scores in the current epoch; None for a tombstone, no entry for who has no row at all."""
-    cursor = await conn.execute(_OF_PLAYERS, (season_id, list(user_ids)))
+    cursor = await conn.execute(OF_PLAYERS, (season_id, season_id, list(user_ids)))
     return {user_id: score for _, user_id, score in await cursor.fetchall()}
 
 

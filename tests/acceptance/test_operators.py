@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from conftest import make_settings
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from cli.embedded.memory import free_port
 from cli.migrations import ROOT
@@ -36,7 +37,7 @@ def board(servers):
 @pytest.fixture
 def ledger_of(dsn):
     with psycopg.connect(dsn, autocommit=True) as conn:
-        yield lambda query: conn.execute(query)
+        yield conn.execute
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def scores(dsn, servers, board):  # noqa: ARG001 - emptied first
         settings = make_settings(dsn, servers.redis_url)
         async with (
             create_pool(worker_connection(settings), max_size=2, patience_seconds=60) as pool,
-            Redis_async(servers.redis_url) as client,
+            AsyncRedis.from_url(servers.redis_url, decode_responses=True, protocol=3) as client,
         ):
             async with pool.connection() as conn:
                 await ledger.create_seasons(conn, [row[0] for row in rows])
@@ -57,12 +58,6 @@ def scores(dsn, servers, board):  # noqa: ARG001 - emptied first
                 pass
 
     return lambda *rows, apply=True: asyncio.run(store(rows, apply=apply))
-
-
-def Redis_async(url):  # noqa: N802 - a class by another name
-    from redis.asyncio import Redis as Client
-
-    return Client.from_url(url, decode_responses=True, protocol=3)
 
 
 @pytest.fixture
@@ -116,7 +111,7 @@ def test_verify_tells_of_a_board_that_nobody_repairs(leaderboard, scores, board)
     assert "is one running?" in done.stdout
 
 
-def test_verify_without_servers_exits_with_two_and_says_what_to_do(leaderboard, servers):
+def test_verify_without_servers_exits_with_two_and_says_what_to_do(leaderboard):
     nobody = free_port()
     done = leaderboard("verify", POSTGRES_DSN=f"postgresql://127.0.0.1:{nobody}/board")
     assert (done.returncode, done.stdout) == (2, "")
@@ -198,12 +193,12 @@ def test_a_pending_event_is_discarded_by_id(leaderboard, scores, ledger_of):
     assert leaderboard("verify").returncode == 0
 
 
-def test_purge(leaderboard, scores, ledger_of, servers):
+def test_purge(leaderboard, scores, ledger_of):
     scores(("s", "ann", MAX_SCORE), ("s", "bob", 1))
     scores(("s", "ann", 1))
     scores(("s", "ann", 2))
     scores(("s", "bob", 2), apply=False)
-    newest = list(ledger_of("select max(id) from outbox where status = 'failed'"))[0][0]
+    ((newest,),) = ledger_of("select max(id) from outbox where status = 'failed'")
     assert leaderboard("outbox", "discard", newest, "--yes").returncode == 0
     assert json.loads(leaderboard("purge", "--json").stdout)["deleted"]["outboxEvents"] == 0
     done = leaderboard("purge", "--older-than", "0", "--json", REDIS_URL="")

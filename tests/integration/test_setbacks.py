@@ -97,7 +97,7 @@ async def test_a_discarded_event_that_an_aborted_batch_had_shown_is_taken_back(
 
 
 @pytest.mark.usefixtures("poisoned")
-async def test_all_failed_events_of_a_season_in_batches(add, drain, pool, projection, rows, truth, equal, monkeypatch):
+async def test_all_failed_events_of_a_season_in_batches(add, drain, pool, projection, rows, equal, monkeypatch):
     monkeypatch.setattr(setbacks, "BATCH", 2)
     await add(("s", "ann", 2), ("s", "ann", 3), ("s", "ann", 4), ("t", "ann", MAX_SCORE))
     await drain()
@@ -135,16 +135,12 @@ async def test_an_event_of_an_ended_epoch_is_discarded_without_effect(add, drain
         await seasons.lock(conn, ["s"])
         await seasons.begin_next_epoch(conn, "s")
     await add(("s", "bob", 2))
-    await drain_but(pool, projection, rows)
+    ((event_id,),) = await rows("select id from outbox where user_id = 'ann'")
+    assert await setbacks.discard(pool, projection, "s", [event_id]) == {event_id}
     await drain()
     await reconcile(pool, projection, "s")
     assert await truth() == {"s": {"bob": 2}}
     assert await equal()
-
-
-async def drain_but(pool, projection, rows):
-    ((event_id,),) = await rows("select id from outbox where user_id = 'ann'")
-    assert await setbacks.discard(pool, projection, "s", [event_id]) == {event_id}
 
 
 async def test_a_discard_waits_for_the_batch_that_applies_the_event(add, pool, projection, rows, truth):
@@ -196,7 +192,7 @@ async def test_a_batch_passes_by_an_event_that_is_being_discarded(add, applier, 
     assert await equal()
 
 
-async def test_discards_and_batches_race_without_deadlock(add, applier, pool, projection, rows, truth):
+async def test_discards_and_batches_race_without_deadlock(add, pool, projection, rows, truth):
     """Each event is either applied or given up, whoever was faster; PostgreSQL counted no deadlock."""
     await add(*(("s", f"u{number % 20}", 1) for number in range(400)))
     ids = [row[0] for row in await rows("select id from outbox order by id")]

@@ -347,6 +347,12 @@ async def test_no_false_alarm_beside_writers_workers_crashes_and_resets(
     assert all(report.equal for report in (await verify("s0", "s1", "s2")).values())
 
 
+def forget_peak():
+    """What this process has resident now, kB; its peak begins here."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
 def resident(name):
     """Of this process, kB."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)]
@@ -370,8 +376,7 @@ async def test_a_hundred_thousand_players_in_bounded_memory(pool, projection, ve
     assert (await verify())["s"].equal
     await execute(pool, "update score_events set delta = delta + 1 where id % 2 = 0")
     await redis.zadd(keys.board("s"), {"player-1": 5})
-    before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = forget_peak()
     report = (await verify())["s"]
     grown = resident("VmHWM") - before
     assert report.differences == {"standing wrong": 50_000, "board wrong": 1}
