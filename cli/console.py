@@ -96,6 +96,10 @@ def camel(words: str) -> str:
     return first + "".join(word.capitalize() for word in more)
 
 
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def print_table(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False).print(table)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from rich.markup import escape
 
-from cli.console import make_table, print_json, print_table
+from cli.console import counted, make_table, print_json, print_table
 from cli.seasons import choose
 from cli.servers import connected_ledger
 from shared import outbox_review
@@ -47,7 +47,7 @@ def print_review(found: Review, *, as_json: bool) -> None:
     if found.oldest_seconds is None:
         print("nothing is pending: the boards show every score")
     else:
-        print(f"{found.seasons_waiting:,} seasons wait, the oldest event for {_age(found.oldest_seconds)}")
+        print(f"waiting: {counted(found.seasons_waiting, 'season')}, the oldest event for {_age(found.oldest_seconds)}")
     if found.reasons:
         print("failed by reason:")
         for reason, count in found.reasons.items():

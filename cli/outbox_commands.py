@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from cli.console import fail, run_to_end, settings_or_fail
+from cli.console import counted, fail, run_to_end, settings_or_fail
 
 app = typer.Typer(
     help="Scores on their way to the boards: what waits, what was refused, and what becomes of that.\n\n"
@@ -86,7 +86,7 @@ def discard(
 
     event_ids = _chosen(ids, season, every=every)
     settings = settings_or_fail()
-    what = f"all failed events of {season or 'all seasons'}" if every else f"{len(event_ids)} events"
+    what = f"all failed events of {season or 'all seasons'}" if every else counted(len(event_ids), "event")
     if not yes:
         if not sys.stdin.isatty():
             fail(f"this gives up {what} for good; say --yes where nobody can be asked", code=2)

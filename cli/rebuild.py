@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rich.markup import escape
 
-from cli.console import bar, make_table, print_json, print_table
+from cli.console import bar, counted, make_table, print_json, print_table
 from cli.seasons import choose
 from cli.servers import connected
 from shared import seasons, standings
@@ -54,4 +54,5 @@ def print_rebuilt(rebuilt: list[Rebuilt], *, as_json: bool) -> None:
         table.add_row(escape(one.season_id), f"{one.players:,}", f"{one.seconds:.2f}")
     if rebuilt:
         print_table(table)
-    print(f"{len(rebuilt):,} boards built anew, {sum(one.players for one in rebuilt):,} players")
+    players = sum(one.players for one in rebuilt)
+    print(f"{counted(len(rebuilt), 'board')} built anew, {counted(players, 'player')}")

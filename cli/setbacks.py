@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cli.console import bar, print_json
+from cli.console import bar, counted, print_json
 from cli.seasons import choose
 from cli.servers import connected, connected_ledger
 from shared import setbacks
@@ -84,7 +84,7 @@ def print_outcome(outcome: Outcome, done: str, *, as_json: bool) -> None:
         }
         print_json(document)
         return
-    print(f"{outcome.changed:,} events {done}")
+    print(f"{counted(outcome.changed, 'event')} {done}")
     for reason in outcome.refused.values():
         print(reason)
 

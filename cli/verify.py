@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from cli.console import bar, camel, make_table, print_json, print_table
+from cli.console import bar, camel, counted, make_table, print_json, print_table
 from cli.seasons import choose
 from cli.servers import connected
 from shared.findings import Difference, Report
@@ -102,14 +102,14 @@ def _told(difference: Difference) -> str:
 def _summary(reports: list[Report]) -> str:
     total = sum(report.differences.total() for report in reports)
     players = sum(report.standing_players for report in reports)
-    told = f"{len(reports):,} seasons, {players:,} standings: "
+    told = f"{counted(len(reports), 'season')}, {counted(players, 'standing')}: "
     if not total and all(report.equal for report in reports):
         return told + "ledger, standings and boards are equal"
     repaired = sum(report.repaired for report in reports)
     unsettled = sum(report.unsettled is not None for report in reports)
-    told += f"{total:,} differences, {repaired:,} repaired"
+    told += f"{counted(total, 'difference')}, {repaired:,} repaired"
     if unsettled:
-        told += f"; {unsettled:,} boards could not be compared"
+        told += f"; {counted(unsettled, 'board')} could not be compared"
     if not all(report.equal for report in reports) and not repaired:
         told += "; to repair: leaderboard verify --repair"
     return told

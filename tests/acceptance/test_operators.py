@@ -155,7 +155,7 @@ def test_failed_events_are_listed_retried_and_discarded(leaderboard, scores, boa
     assert status["counts"] == {"pending": 1, "done": 2, "failed": 1, "discarded": 0}
     assert (status["seasonsWaiting"], status["oldestPendingSeconds"] > 0) == (1, True)
     assert list(status["failedByReason"].values()) == [1]
-    assert "1 seasons wait" in leaderboard("outbox", "status").stdout
+    assert "waiting: 1 season" in leaderboard("outbox", "status").stdout
     (failed,) = json.loads(leaderboard("outbox", "failed", "--season", "s", "--json").stdout)
     assert (failed["id"], failed["userId"], failed["delta"], failed["attempts"]) == (failed_id, "ann", 1, 1)
     assert str(failed_id) in leaderboard("outbox", "failed").stdout
@@ -189,7 +189,7 @@ def test_a_pending_event_is_discarded_by_id(leaderboard, scores, ledger_of):
     scores(("s", "ann", 5))
     scores(("s", "ann", 7), apply=False)
     ((event_id,),) = ledger_of("select id from outbox where status = 'pending'")
-    assert leaderboard("outbox", "discard", event_id, "--yes").stdout == "1 events discarded\n"
+    assert leaderboard("outbox", "discard", event_id, "--yes").stdout == "1 event discarded\n"
     assert leaderboard("verify").returncode == 0
 
 
