@@ -239,6 +239,27 @@ async def test_an_aborted_batch_hidden_by_the_next_one_is_no_difference(add, dra
     assert (await verify())["s"].equal
 
 
+async def test_a_board_that_is_behind_is_given_time_to_follow(add, drain, pool, projection, redis):
+    """Looked at twice in vain, under the lock and before; the audit comes only later."""
+
+    class Watched(Projection):
+        looks = 0
+
+        async def look(self, season_id, user_ids):
+            Watched.looks += 1
+            if Watched.looks == 8:
+                await Audit(pool, projection).run()
+            return await super().look(season_id, user_ids)
+
+    await add(("s", "ann", 5), ("t", "ann", 5))
+    await drain()
+    await redis.delete(keys.meta("s"))
+    verification = Verification(pool, Watched(redis), repair=True, patience_seconds=60)
+    reports = [report async for report in verification.run(["s", "t"])]
+    assert [report.season_id for report in reports] == ["t", "s"]
+    assert all(report.equal and report.differences.total() == 0 for report in reports)
+
+
 async def test_a_season_that_never_had_a_batch(add, redis, verify):
     await add(("s", "ann", 5))
     assert (await verify())["s"].equal
