@@ -22,6 +22,7 @@ from rich.table import Table
 
 from cli.seasons import UnknownSeasonsError
 from cli.servers import NoServersError, UnreachableError
+from shared.errors import InvalidRequestError
 from shared.logs import configure_logs
 from shared.reconciliation import LateError, SeasonsUnreachableError
 from shared.settings import Settings, SettingsError, load_settings
@@ -71,7 +72,7 @@ def run_to_end(process: str, settings: Settings, work: Coroutine[Any, Any, T], *
         if not stopped_by:
             raise
         fail("stopped; what was not finished is rolled back", code=128 + stopped_by[0])
-    except (NoServersError, UnknownSeasonsError) as error:
+    except (NoServersError, UnknownSeasonsError, InvalidRequestError) as error:
         fail(str(error), code=2)
     except psycopg.errors.LockNotAvailable:
         fail(

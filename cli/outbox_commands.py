@@ -21,7 +21,8 @@ app = typer.Typer(
 _Json: TypeAlias = Annotated[bool, typer.Option("--json", help="print the result as one JSON document")]
 _Season: TypeAlias = Annotated[str | None, typer.Option("--season", help="only this season's", show_default=False)]
 _Ids: TypeAlias = Annotated[
-    list[int] | None, typer.Argument(metavar="[ID]...", help="ids of events, as `outbox failed` lists them")
+    list[int] | None,
+    typer.Argument(metavar="[ID]...", min=1, max=2**63 - 1, help="ids of events, as `outbox failed` lists them"),
 ]
 _All: TypeAlias = Annotated[bool, typer.Option("--all", help="all failed events")]
 

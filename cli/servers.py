@@ -31,7 +31,7 @@ _NONE: Final = (
 
 
 class NoServersError(Exception):
-    """Neither settings nor a data directory name a server; the message says what to set or start."""
+    """No server is named, or not rightly; the message says what to set or start."""
 
 
 class UnreachableError(Exception):
@@ -50,7 +50,10 @@ async def connected(settings: Settings) -> AsyncIterator[Servers]:
     url = settings.redis_url or (memory and embedded_url(memory.valkey_port, memory.valkey_password))
     if not url:
         raise NoServersError(_NONE.format(setting="REDIS_URL", data_dir=settings.data_dir))
-    client = create_client(url, "cli", timeout_seconds=_REDIS_SECONDS, retries=1)
+    try:
+        client = create_client(url, "cli", timeout_seconds=_REDIS_SECONDS, retries=1)
+    except ValueError as error:
+        raise NoServersError(f"REDIS_URL is wrong: {error}") from error
     try:
         async with connected_ledger(settings) as pool:
             try:
@@ -71,14 +74,17 @@ async def connected_ledger(settings: Settings) -> AsyncIterator[Pool]:
     dsn = settings.postgres_dsn or (memory and embedded_dsn(memory.postgres_port, memory.postgres_password))
     if not dsn:
         raise NoServersError(_NONE.format(setting="POSTGRES_DSN", data_dir=settings.data_dir))
-    conninfo = connection_settings(
-        dsn,
-        "cli",
-        statement_ms=_STATEMENT_SECONDS * 1000,
-        lock_ms=_LOCK_SECONDS * 1000,
-        # Who stops a command with Ctrl-Z inside a transaction must not hold a season for ever.
-        idle_in_transaction_ms=60_000,
-    )
+    try:
+        conninfo = connection_settings(
+            dsn,
+            "cli",
+            statement_ms=_STATEMENT_SECONDS * 1000,
+            lock_ms=_LOCK_SECONDS * 1000,
+            # Who stops a command with Ctrl-Z inside a transaction must not hold a season for ever.
+            idle_in_transaction_ms=60_000,
+        )
+    except psycopg.ProgrammingError as error:
+        raise NoServersError(f"POSTGRES_DSN is wrong: {str(error).strip()}") from error
     await _require_postgres(conninfo)
     pool = create_pool(conninfo, max_size=2, min_size=1, patience_seconds=_STATEMENT_SECONDS + 5, wait_seconds=10)
     try:

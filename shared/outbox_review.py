@@ -20,12 +20,13 @@ from outbox where status = 'pending'
 
 # The first line: what follows names the row.
 REASONS = """
-select split_part(last_error, E'\\n', 1), count(*) from outbox where status = 'failed'
+select split_part(coalesce(last_error, 'no reason noted'), E'\\n', 1), count(*) from outbox where status = 'failed'
 group by 1 order by 2 desc, 1 limit %s
 """
 
 FAILED = """
-select id, season_id, user_id, delta, attempts, split_part(last_error, E'\\n', 1), created_at
+select id, season_id, user_id, delta, attempts,
+  split_part(coalesce(last_error, 'no reason noted'), E'\\n', 1), created_at
 from outbox where status = 'failed' and (%s::text is null or season_id = %s)
 order by id desc limit %s
 """

@@ -124,6 +124,13 @@ def test_verify_without_servers_exits_with_two_and_says_what_to_do(leaderboard):
     assert (done.returncode, done.stdout) == (2, "")
     assert "POSTGRES_DSN is not set" in done.stderr
     assert "make run" in done.stderr
+    for setting in ("POSTGRES_DSN", "REDIS_URL"):
+        done = leaderboard("verify", **{setting: {"POSTGRES_DSN": "no dsn", "REDIS_URL": "redis://host:port"}[setting]})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{setting} is wrong" in done.stderr
+    done = leaderboard("verify", "--season", "no/pe")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "season id must be" in done.stderr
     done = leaderboard("verify", "--season", "nope")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no such season: nope" in done.stderr
@@ -180,9 +187,17 @@ def test_failed_events_are_listed_retried_and_discarded(leaderboard, scores, boa
     assert leaderboard("outbox", "retry", "--all").stdout == "0 events sent back to pending\n"
     assert leaderboard("verify").returncode == 0
     assert board.zscore(keys.board("s"), "ann") == MAX_SCORE
-    for wrong in (["retry"], ["retry", "1", "--all"], ["retry", "1", "--season", "s"], ["discard"], ["retry", "x"]):
+    ledger_of("update outbox set status = 'failed', last_error = null where id = %s", [pending_id])
+    assert "no reason noted" in leaderboard("outbox", "failed").stdout
+    for wrong in (
+        ["retry"],
+        ["retry", 2**63],
+        ["retry", "1", "--all"],
+        ["retry", "1", "--season", "s"],
+        ["discard"],
+        ["retry", "x"],
+    ):
         assert leaderboard("outbox", *wrong).returncode == 2
-    assert pending_id > failed_id
 
 
 def test_a_pending_event_is_discarded_by_id(leaderboard, scores, ledger_of):
