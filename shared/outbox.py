@@ -1,6 +1,7 @@
 """The outbox: events that are committed but not yet visible in Redis.
 
-pending → done (visible) or failed (the database refused it). Every statement takes its caller's connection.
+pending → done (visible) or failed (the database refused it); an operator sends failed ones back to pending, or
+discards them (shared/setbacks.py). Every statement takes its caller's connection.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from shared.postgres import Connection
-from shared.scores import SeasonId
+from shared.scores import SeasonId, UserId
 
 # `id >= floor` skips the dead index entries that finished events leave at the front of the partial index; under a
 # snapshot held open for long they can't be removed and claims grow from 3 to 60 ms. Never `id > last seen`:
@@ -29,6 +30,11 @@ from unnest(%s::bigint[], %s::text[]) as failure (id, reason)
 where outbox.id = failure.id
 """
 
+PENDING_PLAYERS = """
+select distinct user_id from outbox
+where status = 'pending' and season_id = %s and user_id = any(%s)
+"""
+
 LOWEST_PENDING = """
 select coalesce(
   (select min(id) from outbox where status = 'pending'),
@@ -40,7 +46,9 @@ select coalesce(
 # processed_at every event would pay for its own deletion, without a bound this reads all that has not expired yet.
 PURGE = """
 with walked as (
-  select id, status = 'done' and processed_at < now() - %s * interval '1 hour' as expired, status <> 'done' as stays
+  select id,
+    status in ('done', 'discarded') and processed_at < now() - %s * interval '1 hour' as expired,
+    status in ('pending', 'failed') as stays
   from outbox where id > %s order by id limit %s
 ), deleted as (
   delete from outbox where id = any(array(select id from walked where expired)) returning id
@@ -76,6 +84,12 @@ async def mark_failed(conn: Connection, reasons: dict[int, str]) -> None:
     await conn.execute(_MARK_FAILED, (list(reasons), list(reasons.values())))
 
 
+async def pending_players(conn: Connection, season_id: SeasonId, user_ids: Sequence[UserId]) -> set[UserId]:
+    """Which of the players have an event pending."""
+    cursor = await conn.execute(PENDING_PLAYERS, (season_id, list(user_ids)))
+    return {row[0] for row in await cursor.fetchall()}
+
+
 async def lowest_pending(conn: Connection) -> int:
     """The smallest pending id; with none pending, one beyond the largest id there is."""
     row = await (await conn.execute(LOWEST_PENDING)).fetchone()
@@ -84,7 +98,8 @@ async def lowest_pending(conn: Connection) -> int:
 
 
 async def purge(conn: Connection, *, after: int, retention_hours: float, limit: int) -> Purged:
-    """Look at `limit` events behind the id `after` and delete those that are done and older than the retention."""
+    """Look at `limit` events behind the id `after` and delete those that are done or discarded and past the
+    retention."""
     row = await (await conn.execute(PURGE, (retention_hours, after, limit))).fetchone()
     assert row is not None
     walked, last, only_expired, deleted = row

@@ -5,7 +5,7 @@ Knows nothing of PostgreSQL; `shared.reconciliation` decides with both in view.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import chain
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -14,7 +14,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 from shared import keys
 from shared.redis_client import Client
 from shared.scores import SeasonId, UserId
-from shared.scripts import APPLY, INSPECT, PATCH, SWAP, Script
+from shared.scripts import APPLY, INSPECT, LOOK, PATCH, SWAP, Script
 from shared.standings import Standing
 
 Verdict = Literal["stored", "applied", "late", "behind", "moved"]
@@ -38,6 +38,13 @@ class Stored(NamedTuple):
 class Answer(NamedTuple):
     verdict: Verdict
     stored: Stored
+
+
+class Look(NamedTuple):
+    """What a board says of itself and the scores that it shows, all of one instant; None = not there."""
+
+    stored: Stored
+    scores: list[float | None]
 
 
 class Update(NamedTuple):
@@ -82,6 +89,21 @@ class Projection:
         """What each board says of itself, in one pipeline."""
         return await self._run(INSPECT, [(season_id, _keys(season_id), []) for season_id in season_ids])
 
+    async def look(self, season_id: SeasonId, user_ids: Sequence[UserId]) -> Look:
+        """The scores of up to 5,000 players, in their order, with what the board says of itself."""
+        (reply,) = await self._replies(LOOK, [(season_id, _keys(season_id), list(user_ids))])
+        if isinstance(reply, RedisError):
+            raise reply
+        *numbers, scores = reply[1:]
+        return Look(Stored(*numbers), [None if score is None else float(score) for score in scores])
+
+    async def members(self, season_id: SeasonId, chunk: int) -> AsyncIterator[list[UserId]]:
+        """All players whom the board shows from beginning to end, in chunks, in no order, some perhaps twice."""
+        cursor = None
+        while cursor != 0:
+            cursor, pairs = await self._client.zscan(keys.board(season_id), cursor or 0, count=chunk)
+            yield [UserId(str(member)) for member, _ in pairs]
+
     async def patch(self, update: Update, seen: Stored, standings: Sequence[Standing]) -> Answer:
         """Write the standings and the update's token, provided that the board still says `seen`; else "moved"."""
         return await self._write_one(PATCH, update, [*seen, update.prev, update.token, *_changes(standings)])
@@ -115,6 +137,12 @@ class Projection:
     async def _run(
         self, script: Script, calls: Sequence[_Call], changed: str | None = None
     ) -> list[Answer | RedisError]:
+        return [
+            reply if isinstance(reply, RedisError) else Answer(reply[0], Stored(*reply[1:]))
+            for reply in await self._replies(script, calls, changed)
+        ]
+
+    async def _replies(self, script: Script, calls: Sequence[_Call], changed: str | None = None) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
             # SCRIPT LOAD in front costs microseconds and makes NOSCRIPT impossible, also right after a restart.
             pipe.script_load(script.text)
@@ -127,10 +155,7 @@ class Projection:
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
             # Demoted: a new connection may reach the new primary, those that we have never will.
             await self._client.connection_pool.disconnect(inuse_connections=False)
-        return [
-            reply if isinstance(reply, RedisError) else Answer(reply[0], Stored(*reply[1:]))
-            for reply in replies[: len(calls)]
-        ]
+        return replies[: len(calls)]
 
 
 def _keys(season_id: SeasonId) -> list[str]:

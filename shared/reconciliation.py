@@ -7,8 +7,8 @@ transaction commits or not, because an aborted batch's events stay pending and a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias, TypeVar
 
 import psycopg
 import structlog
@@ -18,6 +18,12 @@ from shared import seasons, standings
 from shared.postgres import Connection, Pool
 from shared.projection import Answer, Projection, Stored, Update
 from shared.scores import SeasonId
+from shared.standings import Standing
+
+T = TypeVar("T")
+
+Change: TypeAlias = Callable[[Connection], Awaitable[Sequence[Standing]]]
+"""What changes standings of a locked season that has its new token; returns those to send."""
 
 _PATCH_LIMIT: Final = 5000
 """Standings a single script may re-send; beyond that a rebuild beside the live board blocks Redis less."""
@@ -125,6 +131,52 @@ async def pass_late(pool: Pool, projection: Projection, error: LateError) -> Non
         raise failure
 
 
+async def amend(conn: Connection, projection: Projection, season_id: SeasonId, change: Change) -> None:
+    """Change standings outside a batch, in the caller's transaction: lock the season, new token, `change`, show.
+
+    Raises as `project` does; LateError is for `past_late` to mend.
+    """
+    for fence in await seasons.lock(conn, [season_id]):
+        tokens = await seasons.advance(conn, [season_id])
+        changed = await change(conn)
+        update = Update(season_id, fence.timeline, fence.epoch, fence.token, tokens[season_id], changed)
+        await project(conn, projection, [update], rebuild_large=True)
+
+
+async def past_late(pool: Pool, projection: Projection, attempt: Callable[[], Awaitable[T]]) -> T:
+    """What `attempt`, a whole transaction, returns; where a batch that never committed left a token ahead of the
+    clock on the board, that is passed first."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return await attempt()
+        except LateError as error:
+            await pass_late(pool, projection, error)
+    return await attempt()
+
+
+async def rebuild(pool: Pool, projection: Projection, season_id: SeasonId, tell: Callable[[int], None]) -> int:
+    """Build the season's board anew from its standings, whatever it says of itself; returns its players.
+
+    `tell` hears how many are staged so far. Holds the season's lock meanwhile (0.4 s per 100,000 players). Raises
+    RedisError and psycopg.OperationalError; then the board is as it was.
+    """
+    async with pool.connection() as conn, conn.transaction():
+        for fence in await seasons.lock(conn, [season_id]):
+            token = (await seasons.advance(conn, [season_id]))[season_id]
+            for _ in range(_ATTEMPTS):
+                (found,) = await projection.inspect([season_id])
+                if isinstance(found, RedisError):
+                    raise found
+                if found.stored.token >= token:
+                    token = await seasons.advance_beyond(conn, season_id, found.stored.token)
+                update = Update(season_id, fence.timeline, fence.epoch, fence.token, token)
+                answer = await _rebuild(conn, projection, update, found.stored, tell)
+                if answer.verdict == "applied":
+                    return answer.stored.members
+            raise RedisError(f"season {season_id}: the board kept changing under {_ATTEMPTS} attempts to build it anew")
+    return 0
+
+
 def fits(fence: seasons.Fence, stored: Stored) -> bool:
     """Whether a board looked at after the fence was read needs no attention."""
     if fence.token == 0 and not any(stored):
@@ -177,14 +229,21 @@ async def _repair(
     return await _rebuild(conn, projection, update, seen)
 
 
-async def _rebuild(conn: Connection, projection: Projection, update: Update, seen: Stored) -> Answer:
+async def _rebuild(
+    conn: Connection,
+    projection: Projection,
+    update: Update,
+    seen: Stored,
+    progress: Callable[[int], None] = lambda _staged: None,
+) -> Answer:
     staged = 0
     try:
         async for chunk in standings.stream(conn, update.season_id, update.epoch, _CHUNK):
             await projection.stage(update, chunk)
             staged += len(chunk)
+            progress(staged)
         answer = await projection.swap(update, seen, staged)
-    except RedisError:
+    except BaseException:  # Ctrl-C and the end of a worker too
         await _discard_quietly(projection, update)
         raise
     if answer.verdict != "applied":

@@ -65,6 +65,14 @@ end
 
 INSPECT: Final = _script("return answer('stored')")
 
+# ARGV: members. Their scores come as a list behind the seven values: read in one go with what the board says of itself,
+# or a batch between the two would make a healthy board look wrong.
+LOOK: Final = _script("""
+local found = answer('stored')
+found[8] = #ARGV > 0 and redis.call('ZMSCORE', board, unpack(ARGV)) or {}
+return found
+""")
+
 # ARGV: timeline, epoch, prev, token, changes as for write(). A stored token between prev and ours is that of a batch
 # that never committed, provided that it stood on the commit that we stand on (base = prev). A season's first batch
 # (prev = 0: none was ever committed) on a board that nobody wrote is the whole board.

@@ -42,6 +42,15 @@ select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn(
 from seasons where season_id > %s order by season_id limit %s
 """
 
+_IDS = "select season_id from seasons order by season_id"
+
+_KNOWN = "select season_id from seasons where season_id = any(%s) order by season_id"
+
+_FENCE = """
+select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
+from seasons where season_id = %s
+"""
+
 # ctid: the cheapest way to name a bounded number of rows. The order makes the planner walk the primary key, which
 # begins with season and epoch; without it, it reads the whole table once there is nothing left to delete.
 PURGE = """
@@ -105,6 +114,22 @@ async def fences_after(conn: Connection, season_id: str, limit: int) -> list[Fen
     """
     cursor = await conn.execute(_FENCES_AFTER, (season_id, limit))
     return [Fence(*row) for row in await cursor.fetchall()]
+
+
+async def fence(conn: Connection, season_id: SeasonId) -> Fence | None:
+    """The season's row as of now, without a lock; None where there is no such season."""
+    row = await (await conn.execute(_FENCE, (season_id,))).fetchone()
+    return None if row is None else Fence(*row)
+
+
+async def ids(conn: Connection) -> list[SeasonId]:
+    """Every season that was ever written to, in order."""
+    return [row[0] for row in await (await conn.execute(_IDS)).fetchall()]
+
+
+async def known(conn: Connection, season_ids: Sequence[SeasonId]) -> list[SeasonId]:
+    """Those of the seasons that were ever written to, in order."""
+    return [row[0] for row in await (await conn.execute(_KNOWN, (list(season_ids),))).fetchall()]
 
 
 async def purge_ended_epochs(conn: Connection, table: Literal["standings", "score_events"], limit: int) -> int:

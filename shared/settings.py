@@ -39,7 +39,9 @@ class Settings(BaseSettings):
 
     outbox_batch_size: int = Field(500, ge=1, le=10_000, description="outbox events a batch claims, at most")
     outbox_poll_ms: int = Field(50, ge=1, le=60_000, description="pause between polls of an idle worker, milliseconds")
-    outbox_retention_hours: float = Field(24.0, gt=0, description="done outbox events are deleted after, hours")
+    outbox_retention_hours: float = Field(
+        24.0, gt=0, description="done and discarded outbox events are deleted after, hours"
+    )
     idempotency_retention_hours: float = Field(
         24.0, gt=0, description="an idempotency key is forgotten after, hours; the same key then counts anew"
     )

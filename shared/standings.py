@@ -41,12 +41,38 @@ on conflict (season_id, epoch, user_id) do update set token = excluded.token
 returning season_id, user_id, score
 """
 
+# The same for players by name: what a board shows wrongly is sent again, tombstones for players without a standing.
+_TOUCH_PLAYERS = """
+insert into standings as standing (season_id, epoch, user_id, score, token)
+select season.season_id, season.epoch, player.user_id, null::bigint, season.token
+from seasons as season, unnest(%s::text[]) as player (user_id)
+where season.season_id = %s
+order by player.user_id
+on conflict (season_id, epoch, user_id) do update set token = excluded.token
+returning season_id, user_id, score
+"""
+
+# By key, not by cursor: a snapshot held open through a large season would keep vacuum from the whole database. The
+# epoch as a value, not from a join: with a join the planner sorts the rest of the season for every page.
+PAGE = """
+select season_id, user_id, score from standings
+where season_id = %s and epoch = (select epoch from seasons where season_id = %s) and user_id > %s
+order by user_id limit %s
+"""
+
+OF_PLAYERS = """
+select season_id, user_id, score from standings
+where season_id = %s and epoch = (select epoch from seasons where season_id = %s) and user_id = any(%s)
+"""
+
 _CHANGED_SINCE = """
 select season_id, user_id, score from standings
 where season_id = %s and epoch = %s and token > %s limit %s
 """
 
 _EXCEED = "select exists (select from standings where season_id = %s and epoch = %s offset %s)"
+
+_COUNT = "select count(*) from standings where season_id = %s and epoch = %s and score is not null"
 
 _ALL = "select user_id, score from standings where season_id = {} and epoch = {} and score is not null"
 
@@ -72,6 +98,31 @@ async def touch(conn: Connection, event_ids: Sequence[int]) -> list[Standing]:
     """Put the new token on the standings of the events' players without folding the events."""
     cursor = await conn.execute(_TOUCH, (list(event_ids),))
     return [Standing(*row) for row in await cursor.fetchall()]
+
+
+async def touch_players(conn: Connection, season_id: SeasonId, user_ids: Sequence[UserId]) -> list[Standing]:
+    """Put the locked season's new token on the standings of these players; who has none gets a tombstone."""
+    cursor = await conn.execute(_TOUCH_PLAYERS, (list(user_ids), season_id))
+    return [Standing(*row) for row in await cursor.fetchall()]
+
+
+async def page(conn: Connection, season_id: SeasonId, after: str, limit: int) -> list[Standing]:
+    """Standings of the current epoch in the order of user ids, tombstones too, behind `after` ('' = from the first)."""
+    cursor = await conn.execute(PAGE, (season_id, season_id, after, limit))
+    return [Standing(*row) for row in await cursor.fetchall()]
+
+
+async def of_players(conn: Connection, season_id: SeasonId, user_ids: Sequence[UserId]) -> dict[UserId, int | None]:
+    """Scores in the current epoch; None for a tombstone, no entry for who has no row at all."""
+    cursor = await conn.execute(OF_PLAYERS, (season_id, season_id, list(user_ids)))
+    return {user_id: score for _, user_id, score in await cursor.fetchall()}
+
+
+async def count(conn: Connection, season_id: SeasonId, epoch: int) -> int:
+    """How many players the board must show."""
+    row = await (await conn.execute(_COUNT, (season_id, epoch))).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def changed_since(conn: Connection, season_id: SeasonId, epoch: int, token: int, limit: int) -> list[Standing]:

@@ -258,7 +258,7 @@ select event.season_id, event.user_id, sum(event.delta)::bigint
 from score_events as event
 join seasons using (season_id, epoch)
 join outbox using (id)
-where outbox.status <> 'failed'
+where outbox.status = 'done'
 group by 1, 2
 """
 

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Final
 
 import psycopg
 import structlog
 from redis.exceptions import RedisError
 
-from shared import ledger, outbox, seasons
-from shared.postgres import Connection, Pool
+from shared import outbox, purges, seasons
+from shared.postgres import Pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, fits, reconcile
 from worker.floor import Floor
 from worker.loop import TROUBLE, wait
 
 _AUDIT_CHUNK: Final = 1000
-_PURGE_CHUNK: Final = 2000
 
 log = structlog.get_logger()
 
@@ -94,52 +94,15 @@ class Audit:
 
 
 class Purge:
-    """Deletes done events and idempotency keys past their retentions and what belongs to epochs that a reset ended,
-    in small batches."""
+    """Deletes what is no longer needed; the rules are `shared.purges`'s."""
 
     def __init__(self, pool: Pool, retention_hours: float, key_retention_hours: float) -> None:
-        self._pool = pool
-        self._retention_hours = retention_hours
-        self._key_retention_hours = key_retention_hours
+        self._purge = purges.Purge(pool, retention_hours=retention_hours, key_retention_hours=key_retention_hours)
 
     async def run(self) -> None:
-        _report("done events", await self._purge_outbox())
-        _report("idempotency keys", await self._in_chunks(self._purge_keys))
-        _report("standings of ended epochs", await self._in_chunks(_ended("standings")))
-        _report("ledger rows of ended epochs", await self._in_chunks(_ended("score_events")))
-
-    async def _purge_outbox(self) -> int:
-        total, after = 0, 0
-        while True:
-            async with self._pool.connection() as conn:
-                purged = await outbox.purge(
-                    conn, after=after, retention_hours=self._retention_hours, limit=_PURGE_CHUNK
-                )
-            total += purged.deleted
-            if purged.next_after is None:
-                return total
-            after = purged.next_after
-
-    async def _purge_keys(self, conn: Connection) -> int:
-        return await ledger.purge_keys(conn, self._key_retention_hours, _PURGE_CHUNK)
-
-    async def _in_chunks(self, purge: Callable[[Connection], Awaitable[int]]) -> int:
-        total = 0
-        while True:
-            async with self._pool.connection() as conn:
-                deleted = await purge(conn)
-            total += deleted
-            if deleted < _PURGE_CHUNK:
-                return total
-
-
-def _ended(table: Literal["standings", "score_events"]) -> Callable[[Connection], Awaitable[int]]:
-    async def purge(conn: Connection) -> int:
-        return await seasons.purge_ended_epochs(conn, table, _PURGE_CHUNK)
-
-    return purge
-
-
-def _report(what: str, rows: int) -> None:
-    if rows:
-        log.info("purged", what=what, rows=rows)
+        rows: Counter[str] = Counter()
+        async for deleted in self._purge.run():
+            rows[deleted.what] += deleted.rows
+        for what, count in rows.items():
+            if count:
+                log.info("purged", what=what, rows=count)

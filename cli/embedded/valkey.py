@@ -66,7 +66,7 @@ class EmbeddedValkey:
         return self._program
 
     def url(self) -> str:
-        return f"redis://:{self._password}@127.0.0.1:{self._port}/0"
+        return embedded_url(self._port, self._password)
 
     async def start(self) -> asyncio.subprocess.Process:
         """Start the server, return once its data is loaded."""
@@ -98,6 +98,10 @@ class EmbeddedValkey:
                 else:
                     return
                 await asyncio.sleep(0.02)
+
+
+def embedded_url(port: int, password: str) -> str:
+    return f"redis://:{password}@127.0.0.1:{port}/0"
 
 
 def _site() -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from shared import keys
 from shared.projection import Projection, Stored, Update
-from shared.reconciliation import SeasonsUnreachableError
+from shared.reconciliation import SeasonsUnreachableError, rebuild
 from worker.upkeep import Audit
 
 
@@ -137,4 +137,43 @@ async def test_a_season_that_nobody_has_shown_yet_is_left_to_its_first_batch(add
     async with pool.connection() as conn:
         assert await (await conn.execute("select token from seasons")).fetchone() == (0,)
     await drain()
+    assert await truth() == {"s": {"ann": 5}}
+
+
+async def test_a_board_is_built_anew_whatever_it_says_of_itself(add, drain, pool, projection, redis, truth):
+    """Right or wrong in itself, ahead of the clock, from a later timeline, or not there."""
+    await add(*(("s", f"u{number}", number + 1) for number in range(6000)))
+    await drain()
+    token = int(await redis.hget(keys.meta("s"), "token"))
+    for said in ({}, {"token": token + 86_400_000_000}, {"timeline": 99}, {"epoch": 99}, {"count": 0}):
+        await redis.zadd(keys.board("s"), {"u1": 77})
+        if said:
+            await redis.hset(keys.meta("s"), mapping=said)
+        told = []
+        assert await rebuild(pool, projection, "s", told.append) == 6000
+        assert told == [5000, 6000]
+        # Past what a batch that never committed may still send.
+        assert int(await redis.hget(keys.meta("s"), "token")) > said.get("token", token)
+        assert (await truth())["s"]["u1"] == 2
+    await redis.flushall()
+    assert await rebuild(pool, projection, "s", lambda _staged: None) == 6000
+    await add(("s", "u1", 1))
+    await drain()
+    assert (await truth())["s"]["u1"] == 3
+    assert await redis.keys("*staging*") == []
+    assert await rebuild(pool, projection, "unknown", lambda _staged: None) == 0
+
+
+async def test_a_board_built_anew_does_not_undo_what_came_in_between(add, drain, pool, redis, truth):
+    class Interfered(Projection):
+        async def swap(self, update, seen, staged):
+            if not await redis.exists("interfered"):
+                await redis.set("interfered", 1)
+                await redis.hincrby(keys.meta("s"), "token", 1)
+            return await super().swap(update, seen, staged)
+
+    await add(("s", "ann", 5))
+    await drain()
+    assert await rebuild(pool, Interfered(redis), "s", lambda _staged: None) == 1
+    assert await redis.exists("interfered")
     assert await truth() == {"s": {"ann": 5}}

@@ -8,7 +8,7 @@ from alembic import command
 from psycopg import sql
 
 from cli.migrations import alembic_config, migrate
-from shared import ledger, outbox, seasons
+from shared import ledger, ledger_check, outbox, outbox_review, seasons, setbacks, standings
 from shared.postgres import wait_for_schema
 from shared.revision import REVISION, StaleSchemaError
 from shared.scores import MAX_SCORE, Score
@@ -107,6 +107,45 @@ async def test_the_purge_of_the_outbox_looks_at_no_more_than_its_limit(busy_outb
     found = await plan(busy_outbox, outbox.PURGE, (24, 0, 2000))
     assert "Limit" in found
     assert "Seq Scan" not in found
+
+
+async def test_a_comparison_with_the_ledger_reads_no_more_of_the_outbox_than_what_does_not_count(busy_outbox):
+    """Whatever the statistics say: here that nothing is pending, while a thousand events are."""
+    await busy_outbox.execute("update outbox set status = 'done'")
+    await busy_outbox.execute("vacuum analyze")
+    await busy_outbox.execute("update outbox set status = 'pending' where id >= 19000")
+    await busy_outbox.execute(ledger_check.NO_NESTED_LOOPS.replace("local ", ""))
+    for query in (ledger_check.COMPARE, ledger_check.REPAIR):
+        found = await plan(busy_outbox, sql.SQL(query).format(season_id="s", epoch=5).as_string(), None)
+        assert "outbox_pending_idx" in found
+        assert "outbox_failed_idx" in found
+        assert "Seq Scan on outbox" not in found
+        assert "Nested Loop" not in found
+    await busy_outbox.execute("reset enable_nestloop")
+
+
+async def test_a_comparison_with_the_board_reads_standings_by_key(busy_outbox):
+    found = await plan(busy_outbox, standings.PAGE, ("s", "s", "u5", 100))
+    assert "Index Scan using standings_pkey" in found
+    assert "Sort" not in found
+    found = await plan(busy_outbox, standings.OF_PLAYERS, ("s", "s", [f"u{number}" for number in range(100)]))
+    assert "standings_pkey" in found
+    assert "Seq Scan on standings" not in found
+
+
+async def test_what_operators_ask_of_pending_and_failed_events_comes_from_their_indexes(busy_outbox):
+    await busy_outbox.execute("update outbox set status = 'failed', last_error = 'no' where id % 1000 = 1")
+    await busy_outbox.execute("vacuum analyze")
+    for query, parameters in (
+        (outbox.PENDING_PLAYERS, ("s", ["u1"])),
+        (outbox_review.WAITING, None),
+        (outbox_review.REASONS, (10,)),
+        (outbox_review.FAILED, (None, None, 20)),
+        (outbox_review.FAILED, ("s", "s", 20)),
+        (setbacks.LOCK_FAILED, ("s", 500)),
+        (setbacks.DISCARD_ENTRIES, ([1, 2, 3],)),
+    ):
+        assert "Seq Scan" not in await plan(busy_outbox, query, parameters), query
 
 
 async def test_the_one_liner_of_the_operators(busy_outbox):

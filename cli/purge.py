@@ -1,0 +1,31 @@
+"""`leaderboard purge`: what the worker deletes every few seconds, once and now."""
+
+from __future__ import annotations
+
+from cli.console import bar, camel, make_table, print_json, print_table
+from cli.servers import connected_ledger
+from shared.purges import Purge
+from shared.settings import Settings
+
+
+async def purge(settings: Settings, *, retention_hours: float) -> dict[str, int]:
+    """Delete what may go; returns how many rows of what."""
+    async with connected_ledger(settings) as pool:
+        work = Purge(pool, retention_hours=retention_hours, key_retention_hours=settings.idempotency_retention_hours)
+        rows = dict.fromkeys(work.kinds, 0)
+        with bar("rows deleted", None) as progress:
+            async for deleted in work.run():
+                rows[deleted.what] += deleted.rows
+                progress.say(f"{deleted.what} deleted")
+                progress.add(deleted.rows)
+    return rows
+
+
+def print_purged(rows: dict[str, int], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"deleted": {camel(what): count for what, count in rows.items()}})
+        return
+    table = make_table("deleted", "rows", left=frozenset({"deleted"}))
+    for what, count in rows.items():
+        table.add_row(what, f"{count:,}")
+    print_table(table)

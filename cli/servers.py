@@ -1,0 +1,110 @@
+"""Which servers a command talks to, and talking to them: those of the settings, else those of `make run`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+import psycopg
+from redis.exceptions import RedisError
+
+from cli.embedded.memory import remembered
+from cli.embedded.postgres import embedded_dsn
+from cli.embedded.valkey import embedded_url
+from shared.postgres import Pool, connection_settings, create_pool, wait_for_schema
+from shared.projection import Projection
+from shared.redis_client import create_client
+from shared.revision import StaleSchemaError
+from shared.settings import Settings
+
+_STATEMENT_SECONDS: Final = 600
+"""A season's ledger is summed in one statement, about a second per million events."""
+
+_LOCK_SECONDS: Final = 5
+_REDIS_SECONDS: Final = 10.0
+_NONE: Final = (
+    "{setting} is not set, and {data_dir} remembers no embedded server: set it (environment or .env), or start one "
+    "with `make run`, or point DATA_DIR at where `make run` keeps its data"
+)
+
+
+class NoServersError(Exception):
+    """No server is named, or not rightly; the message says what to set or start."""
+
+
+class UnreachableError(Exception):
+    """A server does not answer, or is not ready for this build; the message says which, and what would help."""
+
+
+class Servers(NamedTuple):
+    pool: Pool
+    projection: Projection
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Servers]:
+    """Both servers, once they answer; closed in the end. Raises NoServersError or UnreachableError."""
+    memory = remembered(settings.data_dir)
+    url = settings.redis_url or (memory and embedded_url(memory.valkey_port, memory.valkey_password))
+    if not url:
+        raise NoServersError(_NONE.format(setting="REDIS_URL", data_dir=settings.data_dir))
+    try:
+        client = create_client(url, "cli", timeout_seconds=_REDIS_SECONDS, retries=1)
+    except ValueError as error:
+        raise NoServersError(f"REDIS_URL is wrong: {error}") from error
+    try:
+        async with connected_ledger(settings) as pool:
+            try:
+                await client.ping()
+            except (RedisError, OSError) as error:
+                raise UnreachableError(
+                    f"Redis does not answer at {_without_password(url)} ({error}); is it, or `make run`, running?"
+                ) from error
+            yield Servers(pool, Projection(client))
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def connected_ledger(settings: Settings) -> AsyncIterator[Pool]:
+    """PostgreSQL alone: what a command that needs no board can do while Redis is away."""
+    memory = remembered(settings.data_dir)
+    dsn = settings.postgres_dsn or (memory and embedded_dsn(memory.postgres_port, memory.postgres_password))
+    if not dsn:
+        raise NoServersError(_NONE.format(setting="POSTGRES_DSN", data_dir=settings.data_dir))
+    try:
+        conninfo = connection_settings(
+            dsn,
+            "cli",
+            statement_ms=_STATEMENT_SECONDS * 1000,
+            lock_ms=_LOCK_SECONDS * 1000,
+            # Who stops a command with Ctrl-Z inside a transaction must not hold a season for ever.
+            idle_in_transaction_ms=60_000,
+        )
+    except psycopg.ProgrammingError as error:
+        raise NoServersError(f"POSTGRES_DSN is wrong: {str(error).strip()}") from error
+    await _require_postgres(conninfo)
+    pool = create_pool(conninfo, max_size=2, min_size=1, patience_seconds=_STATEMENT_SECONDS + 5, wait_seconds=10)
+    try:
+        await pool.open()
+        yield pool
+    finally:
+        await pool.close(timeout=0.5)
+
+
+async def _require_postgres(conninfo: str) -> None:
+    try:
+        await wait_for_schema(conninfo, 0)
+    except StaleSchemaError as error:
+        raise UnreachableError(str(error)) from error
+    except psycopg.Error as error:
+        raise UnreachableError(
+            f"PostgreSQL does not answer ({str(error).strip()}); is it, or `make run`, running?"
+        ) from error
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

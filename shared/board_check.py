@@ -1,0 +1,167 @@
+"""A board against its standings while batches change both: what looks wrong is looked at again under the season's lock.
+
+Under the lock no batch is under way, so what differs is wrong, but for two cases: the board is behind (a reset that it
+has not followed, a wipe that the audit has not noticed), or a batch that never committed has shown a player's event.
+Such an event is still pending, so a player with one proves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+import psycopg
+
+from shared import outbox, seasons, standings
+from shared.findings import Difference, Report, kind_of
+from shared.postgres import Connection, Pool
+from shared.projection import Projection, Stored
+from shared.reconciliation import amend, fits, past_late
+from shared.scores import SeasonId, UserId
+from shared.standings import Standing
+
+_CHUNK: Final = 2000
+_RECHECK: Final = 500
+"""Candidates looked at under one lock, which takes some 10 ms."""
+
+_PAUSE_SECONDS: Final = 0.1
+
+
+class UnsettledError(Exception):
+    """The board can't be compared for now; the message says why."""
+
+
+class BehindError(UnsettledError):
+    """The board does not show what PostgreSQL committed last, or lost something. A worker's audit repairs that."""
+
+
+class _Verdict(NamedTuple):
+    wrong: list[Difference]
+    waiting: list[UserId]
+
+
+class BoardCheck:
+    """Compares one season's board and notes in `report` what is wrong; with `repair` it also sends that again."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        projection: Projection,
+        report: Report,
+        *,
+        repair: bool,
+        patience_seconds: float,
+        tell: Callable[[int], None],
+    ) -> None:
+        self._pool = pool
+        self._projection = projection
+        self._report = report
+        self._season_id: SeasonId = report.season_id
+        self._repair = repair
+        self._give_up_at = time.monotonic() + patience_seconds
+        self._tell = tell
+        self._waiting = 0
+
+    async def run(self) -> None:
+        """Compare every standing, then look for players without one; `tell` hears of each that was compared.
+
+        Raises BehindError, or UnsettledError when the season stays locked or players' events stay pending.
+        """
+        await self._require_settled()
+        after = ""
+        while True:
+            async with self._pool.connection() as conn:
+                page = await standings.page(conn, self._season_id, after, _CHUNK)
+            if not page:
+                break
+            after = page[-1].user_id
+            _, scores = await self._projection.look(self._season_id, [row.user_id for row in page])
+            suspects = [row.user_id for row, score in zip(page, scores, strict=True) if row.score != score]
+            await self._look_closer(suspects)
+            self._tell(len(page))
+        async for members in self._projection.members(self._season_id, _CHUNK):
+            async with self._pool.connection() as conn:
+                known = await standings.of_players(conn, self._season_id, members)
+            # Those with a standing or a tombstone were compared above, or came later.
+            await self._look_closer([user_id for user_id in members if user_id not in known])
+        stored, _ = await self._projection.look(self._season_id, [])
+        self._report.board_players = stored.members
+        if self._waiting:
+            raise UnsettledError(
+                f"{self._waiting} players differ, but have scores pending that a batch which never committed may have "
+                "shown"
+            )
+
+    async def _require_settled(self) -> None:
+        """A board that is behind is not worth reading player by player."""
+        async with self._pool.connection() as conn:
+            fence = await seasons.fence(conn, self._season_id)
+        stored, _ = await self._projection.look(self._season_id, [])
+        if fence is not None and not fits(fence, stored):
+            # Batches may have passed between the two: only the lock tells.
+            await self._compare_under_lock([])
+
+    async def _look_closer(self, suspects: Sequence[UserId]) -> None:
+        for start in range(0, len(suspects), _RECHECK):
+            waiting = list(suspects[start : start + _RECHECK])
+            while waiting:
+                try:
+                    verdict = await past_late(self._pool, self._projection, partial(self._compare_under_lock, waiting))
+                except UnsettledError:
+                    if time.monotonic() >= self._give_up_at:
+                        raise
+                else:
+                    for difference in verdict.wrong:
+                        self._report.note(difference)
+                    self._report.repaired += len(verdict.wrong) if self._repair else 0
+                    waiting = verdict.waiting
+                    if time.monotonic() >= self._give_up_at:
+                        self._waiting += len(waiting)
+                        break
+                if waiting:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _compare_under_lock(self, user_ids: list[UserId]) -> _Verdict:
+        """Raises UnsettledError; with `repair` as `shared.reconciliation.amend` too."""
+        try:
+            async with self._pool.connection() as conn, conn.transaction():
+                (fence,) = await seasons.lock(conn, [self._season_id])
+                expected = await standings.of_players(conn, self._season_id, user_ids)
+                stored, scores = await self._projection.look(self._season_id, user_ids)
+                if not fits(fence, stored):
+                    raise BehindError(f"the board is behind: it says {_told(stored)}, the ledger {_told(fence)}")
+                wrong = [
+                    Difference(kind_of("board", expected.get(user_id), score), user_id, expected.get(user_id), score)
+                    for user_id, score in zip(user_ids, scores, strict=True)
+                    if score != expected.get(user_id)
+                ]
+                pending = await self._pending(conn, wrong)
+                wrong = [difference for difference in wrong if difference.user_id not in pending]
+                if wrong and self._repair:
+                    await self._send_again(conn, [difference.user_id for difference in wrong])
+        except psycopg.errors.LockNotAvailable:
+            raise UnsettledError("somebody holds the season's lock for long") from None
+        return _Verdict(wrong, sorted(pending))
+
+    async def _pending(self, conn: Connection, wrong: Sequence[Difference]) -> set[UserId]:
+        """Asked under the lock: while we hold it, no event of the season ceases to be pending."""
+        if not wrong:
+            return set()
+        return await outbox.pending_players(conn, self._season_id, [difference.user_id for difference in wrong])
+
+    async def _send_again(self, conn: Connection, user_ids: list[UserId]) -> None:
+        # With a new token on the standings, a roll-back of Redis to what is wrong now is repaired as well.
+        async def change(conn: Connection) -> list[Standing]:
+            return await standings.touch_players(conn, self._season_id, user_ids)
+
+        await amend(conn, self._projection, self._season_id, change)
+
+
+def _told(where: Stored | seasons.Fence) -> str:
+    told = f"timeline {where.timeline}, epoch {where.epoch}, token {where.token}"
+    if isinstance(where, Stored) and where.noted != where.members:
+        told += f", {where.noted} players of whom {where.members} are there"
+    return told

@@ -1,0 +1,78 @@
+"""What a comparison of a season's ledger, standings and board finds: values that checks and reports share.
+
+`shared.ledger_check` compares standings with the ledger, `shared.board_check` the board with standings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from shared.scores import SeasonId, UserId
+
+Kind: TypeAlias = Literal[
+    "standing missing",
+    "standing extra",
+    "standing wrong",
+    "board missing",
+    "board extra",
+    "board wrong",
+    "board behind",
+]
+
+_NAMED: Final = 5
+"""Differences that a report names; it counts all."""
+
+
+class Difference(NamedTuple):
+    """A player whose score is not what it must be; None = not there. `board behind` names nobody."""
+
+    kind: Kind
+    user_id: UserId
+    expected: int | None
+    found: float | None
+
+
+@dataclass
+class Report:
+    """What was found in one season. Counts of players are of slightly different moments while scores come in."""
+
+    season_id: SeasonId
+    ledger_players: int = 0
+    standing_players: int = 0
+    board_players: int = 0
+    differences: Counter[Kind] = field(default_factory=Counter)
+    named: list[Difference] = field(default_factory=list)
+    repaired: int = 0
+    unsettled: str | None = None
+    """Why the board can't be compared for now; None where it was."""
+
+    def note(self, difference: Difference) -> None:
+        self.differences[difference.kind] += 1
+        if len(self.named) < _NAMED:
+            self.named.append(difference)
+
+    def forget_board(self) -> None:
+        """Before the board is compared anew."""
+        self.named = [difference for difference in self.named if not difference.kind.startswith("board")]
+        for kind in [kind for kind in self.differences if kind.startswith("board")]:
+            del self.differences[kind]
+
+    @property
+    def remaining(self) -> int:
+        return self.differences.total() - self.repaired
+
+    @property
+    def equal(self) -> bool:
+        """Whether all three agree now, after repairs."""
+        return self.remaining == 0 and self.unsettled is None
+
+
+def kind_of(where: Literal["standing", "board"], expected: int | None, found: float | None) -> Kind:
+    """How two scores that are not equal differ."""
+    if found is None:
+        return "standing missing" if where == "standing" else "board missing"
+    if expected is None:
+        return "standing extra" if where == "standing" else "board extra"
+    return "standing wrong" if where == "standing" else "board wrong"

@@ -1,0 +1,68 @@
+"""What an operator wants to know of the outbox: how much of what is there, for how long, and why."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final, NamedTuple
+
+from shared.postgres import Connection
+from shared.scores import SeasonId, UserId
+
+_REASONS: Final = 10
+
+# Reads all of the outbox, which is short: done events leave it after their retention.
+_COUNTS = "select status, count(*) from outbox group by status"
+
+WAITING = """
+select count(distinct season_id), extract(epoch from clock_timestamp() - min(created_at))::float
+from outbox where status = 'pending'
+"""
+
+# The first line: what follows names the row.
+REASONS = """
+select split_part(coalesce(last_error, 'no reason noted'), E'\\n', 1), count(*) from outbox where status = 'failed'
+group by 1 order by 2 desc, 1 limit %s
+"""
+
+FAILED = """
+select id, season_id, user_id, delta, attempts,
+  split_part(coalesce(last_error, 'no reason noted'), E'\\n', 1), created_at
+from outbox where status = 'failed' and (%s::text is null or season_id = %s)
+order by id desc limit %s
+"""
+
+
+class Review(NamedTuple):
+    """`oldest_seconds`: since the oldest pending event was written; None where none is pending."""
+
+    counts: dict[str, int]
+    seasons_waiting: int
+    oldest_seconds: float | None
+    reasons: dict[str, int]
+
+
+class Failed(NamedTuple):
+    id: int
+    season_id: SeasonId
+    user_id: UserId
+    delta: int
+    attempts: int
+    reason: str
+    created_at: dt.datetime
+
+
+async def review(conn: Connection) -> Review:
+    """How many events there are of each status, and what is behind the numbers; the ten most frequent reasons."""
+    counts: dict[str, int] = dict.fromkeys(("pending", "done", "failed", "discarded"), 0)
+    counts.update(await (await conn.execute(_COUNTS)).fetchall())
+    row = await (await conn.execute(WAITING)).fetchone()
+    assert row is not None
+    seasons_waiting, oldest_seconds = row
+    reasons: dict[str, int] = dict(await (await conn.execute(REASONS, (_REASONS,))).fetchall())
+    return Review(counts, seasons_waiting, oldest_seconds, reasons)
+
+
+async def failed(conn: Connection, season_id: SeasonId | None, limit: int) -> list[Failed]:
+    """The newest failed events, of one season or of all."""
+    cursor = await conn.execute(FAILED, (season_id, season_id, limit))
+    return [Failed(*row) for row in await cursor.fetchall()]

@@ -1,0 +1,67 @@
+"""Deleting what is no longer needed, in small batches: the rules that worker and operator share.
+
+Several at once do no harm. Nothing that is pending or failed is ever deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from shared import ledger, outbox, seasons
+from shared.postgres import Connection, Pool
+
+_CHUNK: Final = 2000
+
+_Step: TypeAlias = Callable[[Connection, int], Awaitable[outbox.Purged]]
+"""Deletes a chunk behind the place that the chunk before ended at (0 = the first)."""
+
+
+class Deleted(NamedTuple):
+    """A chunk that was deleted: of what, and how many rows."""
+
+    what: str
+    rows: int
+
+
+class Purge:
+    """Deletes done and discarded events and idempotency keys past their retentions, and what belongs to epochs that a
+    reset ended."""
+
+    def __init__(self, pool: Pool, *, retention_hours: float, key_retention_hours: float) -> None:
+        self._pool = pool
+        self._steps: dict[str, _Step] = {
+            "outbox events": partial(_outbox, retention_hours=retention_hours),
+            "idempotency keys": partial(_keys, retention_hours=key_retention_hours),
+            "standings of ended epochs": partial(_ended, table="standings"),
+            "ledger rows of ended epochs": partial(_ended, table="score_events"),
+        }
+
+    @property
+    def kinds(self) -> list[str]:
+        return list(self._steps)
+
+    async def run(self) -> AsyncIterator[Deleted]:
+        """Delete all that may go; yields after each chunk, also after one where nothing was."""
+        for what, step in self._steps.items():
+            after: int | None = 0
+            while after is not None:
+                async with self._pool.connection() as conn:
+                    purged = await step(conn, after)
+                after = purged.next_after
+                yield Deleted(what, purged.deleted)
+
+
+async def _outbox(conn: Connection, after: int, *, retention_hours: float) -> outbox.Purged:
+    return await outbox.purge(conn, after=after, retention_hours=retention_hours, limit=_CHUNK)
+
+
+async def _keys(conn: Connection, _after: int, *, retention_hours: float) -> outbox.Purged:
+    deleted = await ledger.purge_keys(conn, retention_hours, _CHUNK)
+    return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)
+
+
+async def _ended(conn: Connection, _after: int, *, table: Literal["standings", "score_events"]) -> outbox.Purged:
+    deleted = await seasons.purge_ended_epochs(conn, table, _CHUNK)
+    return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)
