@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -54,7 +54,7 @@ class BoardCheck:
         *,
         repair: bool,
         patience_seconds: float,
-        tell: Callable[[int], None],
+        pace: Callable[[int], Awaitable[None]],
     ) -> None:
         self._pool = pool
         self._projection = projection
@@ -62,11 +62,11 @@ class BoardCheck:
         self._season_id: SeasonId = report.season_id
         self._repair = repair
         self._give_up_at = time.monotonic() + patience_seconds
-        self._tell = tell
+        self._pace = pace
         self._waiting = 0
 
     async def run(self) -> None:
-        """Compare every standing, then look for players without one; `tell` hears of each that was compared.
+        """Compare every standing, then look for players without one; `pace` is awaited with each number compared.
 
         Raises BehindError, or UnsettledError when the season stays locked or players' events stay pending.
         """
@@ -81,7 +81,7 @@ class BoardCheck:
             _, scores = await self._projection.look(self._season_id, [row.user_id for row in page])
             suspects = [row.user_id for row, score in zip(page, scores, strict=True) if row.score != score]
             await self._look_closer(suspects)
-            self._tell(len(page))
+            await self._pace(len(page))
         async for members in self._projection.members(self._season_id, _CHUNK):
             async with self._pool.connection() as conn:
                 known = await standings.of_players(conn, self._season_id, members)

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         le=3_600_000,
         description="pause between comparisons of boards with the ledger, milliseconds",
     )
+    scrub_players_per_second: int = Field(
+        2000, ge=0, description="players compared one by one with their standings, each second and worker; 0 = none"
+    )
     worker_health_host: str = Field("127.0.0.1", description="address of the worker's health endpoint")
     worker_health_port: Port = Field(8081, description="port of the worker's health endpoint; 0 = any free one")
 

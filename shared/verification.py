@@ -89,7 +89,7 @@ class Verification:
             report,
             repair=self._repair,
             patience_seconds=min(_LINGER_SECONDS, self._patience_seconds),
-            tell=self._tell,
+            pace=self._told,
         )
         try:
             await check.run()
@@ -101,6 +101,9 @@ class Verification:
             return None
         report.unsettled = None
         return None
+
+    async def _told(self, players: int) -> None:
+        self._tell(players)
 
     async def _give_up(self, report: Report) -> None:
         """The last look at a board that did not settle by itself; with `repair` it is settled."""

@@ -17,10 +17,12 @@ from worker.batch import STEPS, BatchApplier, Reach
 from worker.floor import Floor
 from worker.health import health_server
 from worker.loop import Loop
+from worker.scrub import Scrub
 from worker.upkeep import Audit, FloorSweep, Purge, every
 
 _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
+_SCRUB_SECONDS: Final = 5.0
 _REDIS_SECONDS: Final = 2.0
 _STATEMENT_SECONDS: Final = 10
 _FINISH_SECONDS: Final = 4.0
@@ -71,6 +73,9 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
                 tasks.create_task(every(_PURGE_SECONDS, purge.run, stop)),
             ]
+            if settings.scrub_players_per_second:
+                scrub = Scrub(pool, projection, settings.scrub_players_per_second, stop)
+                upkeep.append(tasks.create_task(every(_SCRUB_SECONDS, scrub.run, stop)))
             log.info("worker started", batch_size=settings.outbox_batch_size, poll_ms=settings.outbox_poll_ms)
             await stop.wait()
             asyncio.get_running_loop().call_later(_FINISH_SECONDS + 0.5, _leave)

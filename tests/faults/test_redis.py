@@ -67,7 +67,11 @@ async def test_e_the_end_of_the_append_only_file_cut_off(run):
 
 
 async def test_f_keys_lost_changed_or_of_old(run):
-    async with run.under_load() as (stack, load), Redis.from_url(stack.valkey.url(), socket_timeout=5) as raw:
+    settings = {"SCRUB_PLAYERS_PER_SECOND": 100_000}
+    async with (
+        run.under_load(settings=settings) as (stack, load),
+        Redis.from_url(stack.valkey.url(), socket_timeout=5) as raw,
+    ):
         copies = {}
         for _ in run.rounds(40, 400):
             await load.more(run.acks(50, 250))
@@ -79,7 +83,9 @@ async def test_f_keys_lost_changed_or_of_old(run):
                     copies[season_id] = dict(
                         zip(names, await pipe.dump(names[0]).dump(names[1]).execute(), strict=True)
                     )
-            damage = run.rng.choice((_flush, _lose_board, _lose_meta, _lose_members, _restore, _restore_one))
+            damage = run.rng.choice(
+                (_flush, _lose_board, _lose_meta, _lose_members, _change_scores, _restore, _restore_one)
+            )
             await damage(raw, run.rng, season_id, copies)
 
 
@@ -98,6 +104,12 @@ async def _lose_meta(raw, _rng, season_id, _copies):
 async def _lose_members(raw, rng, season_id, _copies):
     if gone := await raw.zrandmember(keys.board(season_id), rng.randrange(1, 20)):
         await raw.zrem(keys.board(season_id), *gone)
+
+
+async def _change_scores(raw, rng, season_id, _copies):
+    """No number beside the board tells of this: the scrub must find it."""
+    if changed := await raw.zrandmember(keys.board(season_id), rng.randrange(1, 20)):
+        await raw.zadd(keys.board(season_id), dict.fromkeys(changed, rng.randrange(1, 100)), xx=True)
 
 
 async def _restore_one(raw, rng, season_id, copies):

@@ -1,0 +1,71 @@
+"""Comparing every board with its standings, player by player, at a pace that nobody feels.
+
+The audit compares what a board says of itself. This finds what that can't show: an old copy of the sorted set put back
+with as many players, a score changed by hand, bits that rotted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import psycopg
+import structlog
+
+from shared import seasons
+from shared.board_check import BoardCheck, UnsettledError
+from shared.findings import Report
+from shared.postgres import Pool
+from shared.projection import Projection
+from shared.reconciliation import LateError, SeasonsUnreachableError
+from shared.scores import SeasonId
+from worker.loop import wait
+
+_CHUNK: Final = 1000
+_SEASON_COSTS: Final = 20
+"""A season with nobody in it costs as much time as comparing so many players."""
+
+log = structlog.get_logger()
+
+
+class Scrub:
+    """Goes round all seasons, about `players_per_second`, and sends again what is wrong; `stop` ends a round early."""
+
+    def __init__(self, pool: Pool, projection: Projection, players_per_second: int, stop: asyncio.Event) -> None:
+        self._pool = pool
+        self._projection = projection
+        self._players_per_second = players_per_second
+        self._stop = stop
+
+    async def run(self) -> None:
+        """One round. A season in trouble or behind is left to the audit and looked at in the next round."""
+        last = ""
+        while not self._stop.is_set():
+            async with self._pool.connection() as conn:
+                fences = await seasons.fences_after(conn, last, _CHUNK)
+            if not fences:
+                return
+            last = fences[-1].season_id
+            for fence in fences:
+                await self._scrub(fence.season_id)
+                await self._pace(_SEASON_COSTS)
+                if self._stop.is_set():
+                    return
+
+    async def _scrub(self, season_id: SeasonId) -> None:
+        report = Report(season_id)
+        check = BoardCheck(self._pool, self._projection, report, repair=True, patience_seconds=0.0, pace=self._pace)
+        try:
+            await check.run()
+        except (UnsettledError, LateError, SeasonsUnreachableError, psycopg.errors.LockNotAvailable) as error:
+            log.debug("scrub leaves a season for now", season_id=season_id, error=str(error).strip())
+        if report.differences:
+            log.warning(
+                "board differed from its standings and was mended",
+                season_id=season_id,
+                players=report.differences.total(),
+                first=[difference._asdict() for difference in report.named[:3]],
+            )
+
+    async def _pace(self, players: int) -> None:
+        await wait(self._stop, players / self._players_per_second)
