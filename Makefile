@@ -37,7 +37,7 @@ test: .venv/dev.stamp ## all tests, against servers of their own
 	@$(BIN)/pytest
 
 faults: .venv/dev.stamp ## every fault many times over, about half an hour; writes .faults/result.md
-	@FAULTS=long $(BIN)/pytest tests/faults
+	@FAULTS=long $(BIN)/pytest --verbose tests/faults
 
 check: .venv/dev.stamp ## linters, types, layers, compose file
 	$(BIN)/ruff check $(FILES)

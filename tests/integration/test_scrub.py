@@ -1,4 +1,4 @@
-"""What a board does not say of itself: found player by player, sent again, also beside batches; others are left alone."""
+"""What a board does not say of itself is found player by player and sent again; what is right is left alone."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_a_board_that_is_behind_is_left_to_the_audit(add, drain, scrub, re
     assert await redis.zscore(keys.board("other"), "ann") == 1
 
 
-async def test_a_stop_ends_the_round(add, drain, pool, projection, redis):
+async def test_a_stop_ends_the_round(add, drain, pool, projection):
     stop = asyncio.Event()
     await add(("s", "ann", 5))
     await drain()
