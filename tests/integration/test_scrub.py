@@ -8,6 +8,7 @@ import pytest
 
 from shared import keys
 from worker.scrub import Scrub
+from worker.upkeep import Audit
 
 
 @pytest.fixture
@@ -71,3 +72,22 @@ async def test_a_stop_ends_the_round(add, drain, pool, projection):
     round_of_a_day = asyncio.create_task(Scrub(pool, projection, 1, stop).run())
     stop.set()
     await round_of_a_day
+
+
+async def test_a_ledger_restored_to_before_its_last_batch(add, drain, pool, projection, scrub, redis, truth):
+    """To the audit it looks like one whose last commit failed; but nothing is pending."""
+    await add(("s", "ann", 5))
+    await drain()
+    async with pool.connection() as conn:
+        before = await (await conn.execute("select token from seasons")).fetchone()
+        await add(("s", "ann", 1), ("s", "bob", 1))
+        await drain()
+        await conn.execute("delete from score_events where delta = 1")
+        await conn.execute("delete from outbox where delta = 1")
+        await conn.execute("delete from standings where user_id = 'bob'")
+        await conn.execute("update standings set score = 5, token = %s", before)
+        await conn.execute("update seasons set token = %s", before)
+    await Audit(pool, projection).run()
+    assert await redis.zscore(keys.board("s"), "ann") == 6
+    await scrub.run()
+    assert await truth() == {"s": {"ann": 5}}
