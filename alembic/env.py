@@ -1,4 +1,4 @@
-"""Alembic's entry: compares with and migrates to shared.schema, over psycopg, in one transaction."""
+"""Alembic's entry: compares with and migrates to shared.schema, over psycopg, each in its transaction."""
 
 from __future__ import annotations
 
@@ -23,8 +23,14 @@ engine = create_engine(
 )
 
 with engine.connect() as connection:
-    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+    # Two migrations at once take turns; the lock goes with the connection.
+    connection.exec_driver_sql("select pg_advisory_lock(hashtext('leaderboard-migrate'))")
+    connection.commit()
+    context.configure(
+        connection=connection,
+        target_metadata=metadata,
+        compare_server_default=True,
+        transaction_per_migration=True,  # so that no lock is held for longer than its own migration needs it
+    )
     with context.begin_transaction():
-        # Two migrations at once take turns.
-        connection.exec_driver_sql("select pg_advisory_xact_lock(hashtext('leaderboard-migrate'))")
         context.run_migrations()

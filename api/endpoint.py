@@ -19,6 +19,7 @@ from shared.scores import SeasonId, UserId, parse_season_id, parse_user_id
 MAX_BODY_BYTES: Final = 1024 * 1024
 _MAX_DIGITS: Final = 7
 _BODY_SECONDS: Final = 10.0
+_TOLD: Final = 200
 
 T = TypeVar("T")
 
@@ -43,12 +44,9 @@ class Call:
         self.scope = scope
         self._receive = receive
 
-    def header(self, name: bytes) -> str | None:
-        """The first header of that name (lower case), as Latin-1."""
-        for found, value in self.scope["headers"]:
-            if found == name:
-                return str(value, "latin-1")
-        return None
+    def headers(self, name: bytes) -> list[str]:
+        """All headers of that name (lower case), as Latin-1."""
+        return [str(value, "latin-1") for found, value in self.scope["headers"] if found == name]
 
     @property
     def season_id(self) -> SeasonId:
@@ -70,7 +68,8 @@ class Call:
         try:
             return decoder.decode(body)
         except msgspec.ValidationError as error:
-            raise InvalidRequestError(f"the body is not as expected: {error}", code="invalid_body") from error
+            told = str(error)[:_TOLD]  # it may name a field that somebody made up
+            raise InvalidRequestError(f"the body is not as expected: {told}", code="invalid_body") from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json") from error
 

@@ -76,7 +76,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._idle_since = None
         if self._refusal is not None:
             return
-        if len(data) <= _PIECE_BYTES and not self._held:
+        if len(data) <= _PIECE_BYTES and not self._held and not self.pipeline:
             self._feed(data)
         else:
             self._held += data
@@ -101,7 +101,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             self._abort_when_stuck()
             return
-        self.flow.resume_reading()
+        if len(self.pipeline) <= 1:
+            self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)

@@ -80,5 +80,7 @@ async def _told(conn: Connection, score: Score, outcome: ledger.Outcome) -> Exce
             return KeyReusedError(
                 f"the idempotency key {score.key} came with another userId or delta before; a new score needs a new key"
             )
+        case "unknown":
+            return PostgresUnavailableError("the ledger does not answer; send it again with the same key")
         case _:  # "expired" just now: it is free again
             return (await _store(conn, [score]))[0]

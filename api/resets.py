@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 import psycopg
 import structlog
 from redis.exceptions import RedisError
@@ -15,6 +18,9 @@ from shared.reconciliation import LateError, SeasonsUnreachableError, reconcile
 from shared.scores import SeasonId
 from shared.settings import ServiceSettings
 
+_AT_ONCE: Final = 4
+"""Resets may wait for a season's lock; the connections that scores need are not theirs to wait with."""
+
 log = structlog.get_logger()
 
 
@@ -23,6 +29,7 @@ class Resets:
         self._pool = pool
         self._projection = projection
         self._deadline_seconds = settings.request_timeout_ms / 1000
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def reset(self, season_id: SeasonId) -> None:
         """Empty the season: scores accepted before never count again. Raises UnavailableError (503).
@@ -47,8 +54,12 @@ class Resets:
             ) from error
 
     async def _reset(self, season_id: SeasonId) -> None:
+        async with self._turns:
+            await self._end_epoch(season_id)
+            await reconcile(self._pool, self._projection, season_id)
+
+    async def _end_epoch(self, season_id: SeasonId) -> None:
         async with self._pool.connection() as conn, conn.transaction():
             if not await seasons.lock(conn, [season_id]):
                 return  # nothing was ever accepted there
             await seasons.begin_next_epoch(conn, season_id)
-        await reconcile(self._pool, self._projection, season_id)

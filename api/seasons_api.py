@@ -128,7 +128,7 @@ class SeasonsApi:
     async def add_score(self, call: Call) -> Answer:
         season_id = call.season_id
         body = await call.json(self._score_decoder)
-        key = _idempotency_key(call.header(b"idempotency-key"), body.event_id)
+        key = _idempotency_key(call.headers(b"idempotency-key"), body.event_id)
         score = Score(season_id, parse_user_id(body.user_id), parse_delta(body.delta), key)
         replayed = await self._intake.submit(score)
         return json_answer(Queued(season_id, score.user_id), 202, _REPLAYED if replayed else ())
@@ -163,9 +163,9 @@ class SeasonsApi:
         return json_answer(Deleted(season_id))
 
 
-def _idempotency_key(header: str | None, event_id: str | None) -> IdempotencyKey | None:
+def _idempotency_key(headers: list[str], event_id: str | None) -> IdempotencyKey | None:
     """The key from the header, the body's eventId, or both where they say the same."""
-    keys = {parse_idempotency_key(text) for text in (header, event_id) if text is not None}
+    keys = {parse_idempotency_key(text) for text in (*headers, event_id) if text is not None}
     if len(keys) > 1:
         raise InvalidRequestError(
             "Idempotency-Key and eventId differ; send one of them, or both alike", code="invalid_idempotency_key"

@@ -55,10 +55,13 @@ from unnest(%s::text[], %s::text[]) with ordinality as s (season_id, key, place)
 join idempotency_keys as known on known.season_id = s.season_id and known.key = s.key
 """
 
-# In order, so that two processes that create the same seasons wait for each other instead of deadlocking.
+# In order, so that two processes that create the same seasons wait for each other instead of deadlocking. Those that
+# are there are not even tried: `on conflict` waits for who holds such a row, and a worker may do so for seconds.
 _CREATE_SEASONS = """
 insert into seasons (season_id)
-select distinct season_id from unnest(%s::text[]) as s (season_id) order by season_id
+select distinct season_id from unnest(%s::text[]) as s (season_id)
+where not exists (select from seasons where seasons.season_id = s.season_id)
+order by season_id
 on conflict do nothing
 """
 
@@ -67,9 +70,10 @@ class UnknownSeasonError(Exception):
     """A score names a season without a row; nothing was inserted. `create_seasons` mends it."""
 
 
-Outcome = Literal["stored", "replayed", "reused", "expired"]
+Outcome = Literal["stored", "replayed", "reused", "expired", "unknown"]
 """What became of a score: inserted; inserted before under the same key; not inserted, because its key stands for
-another score; not inserted, because its key was known and then purged before it could be compared."""
+another score; not inserted, because its key was known and then purged before it could be compared; inserted now or
+before or never, because what its key stands for could not be asked."""
 
 
 async def append(conn: Connection, scores: Sequence[Score]) -> Sequence[Outcome]:
@@ -87,10 +91,12 @@ async def append(conn: Connection, scores: Sequence[Score]) -> Sequence[Outcome]
     if cursor.rowcount == len(scores):
         return ["stored"] * len(scores)
     stored = {row[0] for row in await cursor.fetchall()}
-    known = {
-        place: (event_id, user_id, delta)
-        for place, event_id, user_id, delta in await (await conn.execute(_KNOWN, (season_ids, keys))).fetchall()
-    }
+    try:
+        found = await (await conn.execute(_KNOWN, (season_ids, keys))).fetchall()
+    except (psycopg.OperationalError, TimeoutError):
+        # Committed all the same: scores without a key are none the worse for their neighbours' keys.
+        return ["stored" if score.key is None else "unknown" for score in scores]
+    known = {place: (event_id, user_id, delta) for place, event_id, user_id, delta in found}
     return [_outcome(score, known.get(place), stored) for place, score in enumerate(scores, start=1)]
 
 

@@ -31,9 +31,12 @@ class Pace:
         self._usual_seconds += _WEIGHT * (now - self._under_way.pop(number) - self._usual_seconds)
 
     def wait_seconds(self, waiting: int, now: float) -> float:
-        """Until the flush of an item begins that joins `waiting` others. The oldest flush under way is expected to go
-        on for as long as it has taken already, the next ones to be as usual."""
+        """Until the flush of an item begins that joins `waiting` others.
+
+        Where even the newest flush under way takes longer than usual, all hang: it is expected to go on for as long as
+        it has taken already. An older one that hangs alone leaves the others' places to be taken.
+        """
         if len(self._under_way) < self._concurrency:
             return 0.0
-        hanging = now - next(iter(self._under_way.values()))
+        hanging = now - next(reversed(self._under_way.values()))
         return max(self._usual_seconds, hanging) + self._usual_seconds * (waiting // self._at_once)

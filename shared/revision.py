@@ -1,4 +1,7 @@
-"""Which schema this build needs, and whether a database has it. A test keeps REVISION equal to alembic's head."""
+"""Which schema this build needs, and whether a database has it. A test keeps REVISION equal to alembic's head.
+
+Revisions are numbers of four digits, so that they compare as text.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 
 SchemaState = Literal["ok", "missing"]
 
@@ -26,14 +29,19 @@ async def current_revision(conn: psycopg.AsyncConnection[Any]) -> str | None:
 
 
 async def schema_state(conn: psycopg.AsyncConnection[Any]) -> SchemaState:
-    return "ok" if await current_revision(conn) == REVISION else "missing"
+    return "ok" if _suffices(await current_revision(conn)) else "missing"
 
 
 async def require_schema(conn: psycopg.AsyncConnection[Any]) -> None:
-    """Raise StaleSchemaError unless the database is at REVISION."""
+    """Raise StaleSchemaError unless the database is at REVISION or beyond."""
     found = await current_revision(conn)
-    if found != REVISION:
+    if not _suffices(found):
         raise StaleSchemaError(
             f"the database's schema is at revision {found or 'none'}, this build needs {REVISION}; "
             "run: leaderboard migrate"
         )
+
+
+def _suffices(found: str | None) -> bool:
+    """A later schema too: migrations keep what the builds before them use, so that both run during a deploy."""
+    return found is not None and found >= REVISION

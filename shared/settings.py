@@ -43,7 +43,7 @@ class Settings(BaseSettings):
         24.0, gt=0, description="done and discarded outbox events are deleted after, hours"
     )
     idempotency_retention_hours: float = Field(
-        24.0, gt=0, description="an idempotency key is forgotten after, hours; the same key then counts anew"
+        24.0, ge=0.01, description="an idempotency key is forgotten after, hours; the same key then counts anew"
     )
     audit_interval_ms: int = Field(
         1000,

@@ -7,10 +7,12 @@ with as many players, a score changed by hand, bits that rotted.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 
 import psycopg
 import structlog
+from redis.exceptions import ResponseError
 
 from shared import seasons
 from shared.board_check import BoardCheck, UnsettledError
@@ -25,7 +27,13 @@ _CHUNK: Final = 1000
 _SEASON_COSTS: Final = 20
 """A season with nobody in it costs as much time as comparing so many players."""
 
+_LEFT_ALONE: Final = (UnsettledError, LateError, SeasonsUnreachableError, psycopg.errors.LockNotAvailable)
+
 log = structlog.get_logger()
+
+
+class _StoppedError(Exception):
+    """The worker stops: whatever is under way is left as it is, each repair is a transaction of its own."""
 
 
 class Scrub:
@@ -38,9 +46,16 @@ class Scrub:
         self._stop = stop
 
     async def run(self) -> None:
-        """One round. A season in trouble or behind is left to the audit and looked at in the next round."""
+        """One round. A season in trouble or behind is left to the audit and looked at in the next round.
+
+        Raises RedisError or psycopg.Error when a server does not answer.
+        """
+        with contextlib.suppress(_StoppedError):
+            await self._go_round()
+
+    async def _go_round(self) -> None:
         last = ""
-        while not self._stop.is_set():
+        while True:
             async with self._pool.connection() as conn:
                 fences = await seasons.fences_after(conn, last, _CHUNK)
             if not fences:
@@ -49,15 +64,13 @@ class Scrub:
             for fence in fences:
                 await self._scrub(fence.season_id)
                 await self._pace(_SEASON_COSTS)
-                if self._stop.is_set():
-                    return
 
     async def _scrub(self, season_id: SeasonId) -> None:
         report = Report(season_id)
         check = BoardCheck(self._pool, self._projection, report, repair=True, patience_seconds=0.0, pace=self._pace)
         try:
             await check.run()
-        except (UnsettledError, LateError, SeasonsUnreachableError, psycopg.errors.LockNotAvailable) as error:
+        except (*_LEFT_ALONE, ResponseError) as error:
             log.debug("scrub leaves a season for now", season_id=season_id, error=str(error).strip())
         if report.differences:
             log.warning(
@@ -69,3 +82,5 @@ class Scrub:
 
     async def _pace(self, players: int) -> None:
         await wait(self._stop, players / self._players_per_second)
+        if self._stop.is_set():
+            raise _StoppedError

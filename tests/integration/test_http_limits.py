@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 
 import pytest
 
+from api.http_protocol import BoundedHttpProtocol
 from api.refusals import MAX_HEAD_BYTES, MAX_URL_BYTES
 
 SCORES = "/v1/seasons/s/scores"
@@ -200,6 +202,19 @@ async def test_thousands_of_pipelined_requests_are_answered_in_order(connect):
     for number in range(3000):
         status, _, body = await connection.answer()
         assert (status, body["seasonId"]) == (200, f"s{number}")
+
+
+async def test_who_sends_more_with_every_answer_does_not_fill_the_queue(connect):
+    connection = await connect()
+    piece = HEALTH * 100
+    longest = 0
+    connection.send(piece)
+    for _ in range(150):
+        await connection.answer()
+        connection.send(piece)
+        protocols = [one for one in gc.get_objects() if isinstance(one, BoundedHttpProtocol)]
+        longest = max(longest, *(len(one.pipeline) for one in protocols))
+    assert longest < 250
 
 
 async def test_an_offered_upgrade_is_declined_and_what_follows_is_answered(connect):

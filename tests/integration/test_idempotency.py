@@ -65,6 +65,12 @@ async def test_the_same_key_with_another_score_is_refused(http, pool, other):
     assert replayed(await post(http, "k"))
 
 
+async def test_two_keys_in_two_headers_are_refused(http, pool):
+    response = await http.post(SCORES, json=ANN, headers=[("Idempotency-Key", "a"), ("Idempotency-Key", "b")])
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_idempotency_key")
+    assert await rows(pool, "outbox") == []
+
+
 async def test_a_key_belongs_to_its_season(http, pool):
     assert not replayed(await post(http, "k"))
     other = await post(http, "k", path="/v1/seasons/other/scores")
@@ -177,3 +183,14 @@ async def test_the_purge_of_keys_walks_the_index_of_their_age(pool):
     plan = "\n".join(row[0] for row in found)
     assert "idempotency_keys_created_at_idx" in plan
     assert "Seq Scan" not in plan
+
+
+async def test_scores_without_a_key_are_stored_whatever_becomes_of_the_look_at_the_keys(pool, monkeypatch):
+    """The connection breaks after the commit: only those with a key can't be told."""
+    monkeypatch.setattr(ledger, "_KNOWN", "select pg_terminate_backend(pg_backend_pid()), %s::text[], %s::text[]")
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"])
+        await ledger.append(conn, [Score("s", "ann", 1, "k")])
+        again = [Score("s", "ann", 1, "k"), Score("s", "bob", 2), Score("s", "cid", 3, "new")]
+        assert await ledger.append(conn, again) == ["unknown", "stored", "unknown"]
+    assert await rows(pool, "score_events") == [("s", "ann", 1), ("s", "bob", 2), ("s", "cid", 3)]

@@ -91,3 +91,13 @@ async def test_a_ledger_restored_to_before_its_last_batch(add, drain, pool, proj
     assert await redis.zscore(keys.board("s"), "ann") == 6
     await scrub.run()
     assert await truth() == {"s": {"ann": 5}}
+
+
+async def test_a_season_that_redis_refuses_does_not_end_the_round(add, drain, scrub, redis):
+    await add(("a", "ann", 5), ("b", "ann", 1))
+    await drain()
+    await redis.delete(keys.board("a"))
+    await redis.set(keys.board("a"), "no sorted set")
+    await redis.zadd(keys.board("b"), {"ann": 9})
+    await scrub.run()
+    assert await redis.zscore(keys.board("b"), "ann") == 1

@@ -11,7 +11,7 @@ from conftest import client_of, frozen, make_settings, serving
 
 from api.app import create_app
 from cli.embedded import process
-from shared import keys, ledger
+from shared import keys, ledger, seasons
 from shared.postgres import create_pool
 from shared.projection import Projection
 from shared.scores import Score
@@ -137,3 +137,33 @@ async def test_a_client_that_leaves_in_the_middle_stores_nothing(http, pool):
     assert (await http.get("/healthz")).status_code == 200
     async with pool.connection() as conn:
         assert await (await conn.execute("select count(*) from score_events")).fetchone() == (0,)
+
+
+async def test_a_new_season_does_not_wait_for_who_holds_another(pool):
+    async with pool.connection() as holder, pool.connection() as conn:
+        await ledger.create_seasons(conn, ["held"])
+        async with holder.transaction():
+            await seasons.advance(holder, ["held"])
+            await ledger.create_seasons(conn, ["held", "new"])  # its lock timeout is half a second
+            await ledger.append(conn, [Score("held", "ann", 1), Score("new", "ann", 1)])
+
+
+async def test_resets_that_wait_for_a_lock_leave_scores_their_connections(settings, pool):
+    settings = make_settings(settings.postgres_dsn, settings.redis_url, db_pool_max=6)
+    async with (
+        serving(create_app(settings)) as base_url,
+        client_of(base_url) as http,
+        pool.connection() as holder,
+    ):
+        assert (await http.post("/v1/seasons/held/scores", json={"userId": "ann", "delta": 1})).status_code == 202
+        async with holder.transaction():
+            await seasons.lock(holder, ["held"])
+            resets = [asyncio.create_task(http.delete("/v1/seasons/held")) for _ in range(20)]
+            waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and application_name like '%-api'"
+            async with pool.connection() as conn:
+                while await (await conn.execute(waiting)).fetchone() is None:
+                    await asyncio.sleep(0)
+            for number in range(5):
+                body = {"userId": "ann", "delta": 1}
+                assert (await http.post(f"/v1/seasons/free{number}/scores", json=body)).status_code == 202
+        assert 200 in {(await reset).status_code for reset in resets}

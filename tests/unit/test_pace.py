@@ -31,13 +31,18 @@ def test_who_waits_waits_for_as_many_rounds_as_there_are_full_batches_in_front(p
     assert pace.wait_seconds(200, 0.0) == pytest.approx(22.0, rel=0.01)
 
 
-def test_the_oldest_flush_that_hangs_counts_as_long_as_it_hangs(pace):
-    first = pace.started(0.0)
+def test_flushes_that_all_hang_count_as_long_as_the_newest_hangs(pace):
+    pace.started(0.0)
     pace.started(5.0)
-    assert pace.wait_seconds(0, 9.0) == 9.0
-    pace.finished(first, 9.0)
-    pace.started(9.0)
-    assert pace.wait_seconds(0, 9.0) == pytest.approx(4.0)
+    assert pace.wait_seconds(0, 9.0) == 4.0
+
+
+def test_one_that_hangs_alone_does_not_keep_the_others_from_being_used(pace):
+    pace.started(0.0)
+    for second in range(100, 200, 2):
+        pace.finished(pace.started(second), second + 2)
+    pace.started(200.0)
+    assert pace.wait_seconds(0, 200.0) == pytest.approx(2.0, rel=0.01)
 
 
 def test_the_newest_flushes_decide(pace):
