@@ -19,7 +19,7 @@ from shared.board_check import BoardCheck, UnsettledError
 from shared.findings import Report
 from shared.postgres import Pool
 from shared.projection import Projection
-from shared.reconciliation import LateError, SeasonsUnreachableError
+from shared.reconciliation import LateError, SeasonsUnreachableError, rebuild
 from shared.scores import SeasonId
 from worker.loop import wait
 
@@ -70,6 +70,10 @@ class Scrub:
         check = BoardCheck(self._pool, self._projection, report, repair=True, patience_seconds=0.0, pace=self._pace)
         try:
             await check.run()
+        except UnicodeDecodeError:
+            # A member that no player's id can be; what can't be read can't be removed one by one either.
+            players = await rebuild(self._pool, self._projection, season_id, lambda _staged: None)
+            log.warning("board held what is no text and was built anew", season_id=season_id, players=players)
         except (*_LEFT_ALONE, ResponseError) as error:
             log.debug("scrub leaves a season for now", season_id=season_id, error=str(error).strip())
         if report.differences:

@@ -50,6 +50,6 @@ def downgrade() -> None:
 
 
 def _outbox_states(more: str) -> None:
-    """Not valid: else all rows were read under a lock that stops all writes. 0003 reads them under one that does not."""
+    """Not valid: else all rows were read under a lock that stops all writes. 0003 reads them under another."""
     op.drop_constraint(op.f("outbox_status_check"), "outbox", type_="check")
     op.execute(f"alter table outbox add constraint outbox_status_check check ({_STATES.format(more)}) not valid")

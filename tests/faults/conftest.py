@@ -48,9 +48,12 @@ class Run:
     @asynccontextmanager
     async def under_load(self, *, load=None, patience_seconds=30.0, **stack_options):
         """A stack and clients that write to it; at the end all of it is judged."""
+        _runs.append(self)
         async with Stack(self.folder, **stack_options) as stack:
             try:
-                async with Load(self.rng, stack.ports, **(load or {})) as writing:
+                # Numbers of their own: in which order the writers draw is for the network to say.
+                draws = random.Random(f"{SEED} {self.name} load")
+                async with Load(draws, stack.ports, **(load or {})) as writing:
                     yield stack, writing
                 await self.judge(stack, writing.history, patience_seconds)
             except BaseException:
@@ -72,6 +75,10 @@ class Run:
         """Figures for the table's last column."""
         self.told.update(figures)
 
+    def tell_most(self, name, value):
+        """The largest of all rounds."""
+        self.told[name] = max(value, self.told.get(name, value))
+
     def replay(self):
         return (
             f"replay with: FAULTS_SEED={SEED} FAULTS={'long' if LONG else 'short'} pytest tests/faults -k {self.name}"
@@ -85,9 +92,7 @@ _runs: list[Run] = []
 def run(request, scratch, tmp_path_factory):
     folder = scratch / tmp_path_factory.mktemp("faults").name
     folder.mkdir(mode=0o711)
-    run = Run(request.node.name.removeprefix("test_"), folder)
-    _runs.append(run)
-    return run
+    return Run(request.node.name.removeprefix("test_"), folder)
 
 
 def pytest_report_header():

@@ -79,6 +79,7 @@ class History:
         self.resets = []
         self.acked = 0
         self.odd = []  # answers that nobody should ever get
+        self.may_fail = set()  # (season, player) whose scores the worker may set aside
         self._tick = 0
 
     def tick(self):
@@ -123,12 +124,17 @@ class History:
         epochs = dict(await rows("select season_id, epoch from seasons"))
         set_aside = {row[0] for row in await rows("select id from outbox where status = 'failed'")}
         tally = Tally(self.odd)
+        for event_id in set_aside & events.keys():
+            event = events[event_id]
+            if (event.season_id, event.user_id) not in self.may_fail:
+                tally.lost(f"event {event_id} was set aside: {event}")
+        certain = {season_id for season_id, epoch in epochs.items() if self._epoch_tells(season_id, epoch, tally)}
         for event_id in events.keys() - set(keys.values()):
             tally.doubled(f"event {event_id} in the ledger without a key: {events[event_id]}")
         for key in keys.keys() - self.attempts.keys():
             tally.doubled(f"key {key} was never sent")
         for attempt in self.attempts.values():
-            self._judge_attempt(attempt, attempt.key in keys, events.get(keys.get(attempt.key)), epochs, tally)
+            self._judge_attempt(attempt, attempt.key in keys, events.get(keys.get(attempt.key)), epochs, certain, tally)
 
         expected = Counter()
         for event_id, event in events.items():
@@ -143,7 +149,27 @@ class History:
         tally.compare("board", shown, expected)
         return Verdict(self.acked, tally.losses, tally.doubles, tally.notes)
 
-    def _judge_attempt(self, attempt, stored, event, epochs, tally):
+    def _epoch_tells(self, season_id, epoch, tally):
+        """Whether every reset without an answer is known to have had no effect: each one adds one to the epoch."""
+        resets = [reset for reset in self.resets if reset.season_id == season_id]
+        answered = self.answered_resets(season_id)
+        if not answered <= epoch - 1 <= len(resets):
+            tally.doubled(f"season {season_id} is at epoch {epoch} after {answered} resets of {len(resets)} sent")
+        # Not those on a season that nobody may have written to yet: they may add one or not.
+        return epoch - 1 == answered == sum(reset.state == ACKED for reset in resets)
+
+    def answered_resets(self, season_id):
+        """How many resets must have had an effect: answered, and the season was there when they were sent."""
+        first = min(
+            (one.answered for one in self.attempts.values() if one.season_id == season_id and one.state == ACKED),
+            default=None,
+        )
+        return sum(
+            reset.season_id == season_id and reset.state == ACKED and first is not None and first < reset.sent
+            for reset in self.resets
+        )
+
+    def _judge_attempt(self, attempt, stored, event, epochs, certain, tally):
         if attempt.state == ACKED and not stored:
             tally.lost(f"{attempt.key} was acknowledged and is not in the ledger")
         if attempt.state == REFUSED and stored:
@@ -155,19 +181,19 @@ class History:
         ):
             tally.lost(f"{attempt.key} is another score in the ledger: {event}")
         counts = event is not None and event.epoch == epochs[attempt.season_id]
-        fate = self._fate(attempt)
+        fate = self._fate(attempt, only_answered=attempt.season_id in certain)
         if stored and fate == "must" and not counts:
             tally.lost(f"{attempt.key} was acknowledged after the last reset and does not count")
         if fate == "must not" and counts:
             tally.doubled(f"{attempt.key} was acknowledged before a reset and counts again")
 
-    def _fate(self, attempt):
-        """Whether an attempt must, must not or may count, given the resets that were acknowledged."""
+    def _fate(self, attempt, *, only_answered):
+        """Whether an attempt must, must not or may count, given the resets; `only_answered`: the others did nothing."""
         if attempt.state != ACKED:
             return "may"
         after_all = True
         for reset in self.resets:
-            if reset.season_id != attempt.season_id:
+            if reset.season_id != attempt.season_id or (only_answered and reset.state != ACKED):
                 continue
             if reset.state == ACKED and attempt.answered < reset.sent:
                 return "must not"

@@ -11,7 +11,7 @@ import json
 from collections import deque
 from contextlib import asynccontextmanager
 
-from faults.history import Attempt, History
+from faults.history import REFUSED, Attempt, History
 
 _ANSWER_SECONDS = 15.0
 """Longer than any deadline of the service: no answer by then is a hang."""
@@ -73,7 +73,7 @@ class Load:
 
     def __init__(self, rng, ports, *, seasons=3, players=200, writers=24, draw_delta=None):
         self.history = History()
-        self.unavailable = 0
+        self.unavailable = self.unanswered = self.replayed = 0
         self._rng = rng
         self._ports = ports  # a function: the API processes that should answer now
         self._seasons = [f"s{number}" for number in range(seasons)]
@@ -128,7 +128,7 @@ class Load:
 
     async def ask(self, connection, attempt):
         """Send one attempt and note what was said; returns the status and, of a refusal, its code."""
-        unknown_before = attempt.state is not None
+        unknown_before = attempt.state not in (None, REFUSED)
         self.history.began(attempt)
         body = f'{{"userId":"{attempt.user_id}","delta":{attempt.delta}}}'.encode()
         status, head, answer = await connection.ask(
@@ -136,6 +136,7 @@ class Load:
         )
         if status == 202:
             self.history.acknowledged(attempt)
+            self.replayed += b"idempotent-replayed: true" in head
             return status, None
         self.unavailable += 1
         told = json.loads(answer)
@@ -155,7 +156,10 @@ class Load:
                 status, _, body = await connection.ask("DELETE", f"/v1/seasons/{season_id}")
             finally:
                 connection.close()
-        except (OSError, TimeoutError):
+        except TimeoutError:
+            self.history.odd.append(f"DELETE {season_id}: no answer within {_ANSWER_SECONDS} s")
+            return False
+        except OSError:
             return False
         if status == 200:
             self.history.reset_answered(reset)
@@ -180,24 +184,34 @@ class Load:
                     await self._going.wait()
                 attempt = again.popleft() if again else self.attempt()
                 self._busy += attempt.sent == 0
-                try:
-                    if connection is None:
-                        connection = await Connection.open(self._rng.choice(self._ports()))
-                    known = await self.send(connection, attempt)
-                except (OSError, TimeoutError):
-                    known = False
-                    if connection is not None:
-                        connection.close()
-                    connection = None
-                if not known and (attempt.sent == 0 or self._rng.random() > _GIVEN_UP):
-                    again.append(attempt)
-                    self._busy -= attempt.sent == 0
-                    await asyncio.sleep(self._rng.uniform(0.01, 0.1))  # a client's pause before it tries again
-                else:
+                known, connection = await self._try(attempt, connection)
+                if attempt.sent == 0:  # nobody listens; not even begun
                     self._settled()
+                    if not self._stopping:
+                        again.append(attempt)
+                        await asyncio.sleep(self._rng.uniform(0.01, 0.1))  # a client's pause before it tries again
+                elif known or self._rng.random() < _GIVEN_UP:
+                    self._settled()
+                else:
+                    again.append(attempt)
+                    await asyncio.sleep(self._rng.uniform(0.01, 0.1))
         finally:
             if connection is not None:
                 connection.close()
+
+    async def _try(self, attempt, connection):
+        """Send it over the connection, or a new one; returns whether its fate is known, and the connection to go on
+        with."""
+        try:
+            connection = connection or await Connection.open(self._rng.choice(self._ports()))
+            return await self.send(connection, attempt), connection
+        except (OSError, TimeoutError) as error:
+            if isinstance(error, TimeoutError):
+                self.history.odd.append(f"{attempt.key}: no answer within {_ANSWER_SECONDS} s")
+            if connection is not None:
+                self.unanswered += 1
+                connection.close()
+            return False, None
 
     def _settled(self):
         """An attempt's fate is known, or its client gave up."""

@@ -18,7 +18,7 @@ class Proxy:
         self.target = target
         self.port = 0
         self.lost = 0
-        self._to_lose = 0
+        self._to_lose = self._awaited = 0
         self._match = b""
         self._reached = asyncio.Event()
         self._passing = asyncio.Event()
@@ -39,9 +39,9 @@ class Proxy:
     async def lose_replies(self, times, match=b""):
         """The next `times` requests (that hold `match`) reach the server; instead of its reply the connection breaks.
 
-        Returns once that has happened.
+        Returns once so many replies were swallowed; where the server sent none, another request's is.
         """
-        self._to_lose, self._match = times, match
+        self._to_lose, self._awaited, self._match = times, times, match
         self._reached.clear()
         await self._reached.wait()
 
@@ -67,10 +67,10 @@ class Proxy:
             passing = self._passing
             await passing.wait()
             upstream_reader, upstream_writer = await asyncio.open_connection(*self.target)
-            cut_off = asyncio.Event()
+            cut_off, swallowed = asyncio.Event(), asyncio.Event()
             ends = [
                 asyncio.ensure_future(self._requests(reader, upstream_writer, passing, cut_off)),
-                asyncio.ensure_future(self._replies(upstream_reader, writer, passing, cut_off)),
+                asyncio.ensure_future(self._replies(upstream_reader, writer, passing, cut_off, swallowed)),
             ]
             try:
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -78,6 +78,8 @@ class Proxy:
                 for end in ends:
                     end.cancel()
                 await asyncio.gather(*ends, return_exceptions=True)
+                if cut_off.is_set() and not swallowed.is_set():
+                    self._to_lose += 1  # it went away without a reply: a good-bye, or its client gave up
         except (OSError, asyncio.CancelledError):
             pass  # a broken connection is what this is for
         finally:
@@ -90,19 +92,21 @@ class Proxy:
     async def _requests(self, reader, upstream_writer, passing, cut_off):
         while data := await reader.read(_CHUNK):
             await passing.wait()
-            if self._to_lose and self._match in data:
+            if self._to_lose and not cut_off.is_set() and self._match in data:
                 self._to_lose -= 1
-                self.lost += 1
                 cut_off.set()
             upstream_writer.write(data)
             await upstream_writer.drain()
 
-    async def _replies(self, upstream_reader, writer, passing, cut_off):
+    async def _replies(self, upstream_reader, writer, passing, cut_off, swallowed):
         while data := await upstream_reader.read(_CHUNK):
             await passing.wait()
             if cut_off.is_set():
                 # The server has answered, so it did what it was asked to.
-                if not self._to_lose:
+                swallowed.set()
+                self.lost += 1
+                self._awaited -= 1
+                if self._awaited <= 0:
                     self._reached.set()
                 return
             writer.write(data)

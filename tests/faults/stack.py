@@ -123,6 +123,14 @@ class Stack:
     async def start_postgres(self):
         self.postgres.running = await self.postgres.start()
 
+    async def until(self, task):
+        """What the task returns; PostgreSQL is started again where it gives up meanwhile, as its supervisor would."""
+        while not task.done():
+            if self.postgres.running.returncode is not None:
+                await self.start_postgres()
+            await asyncio.wait([task], timeout=0.1)
+        return task.result()
+
     async def restart_postgres(self):
         """As an operator does: sessions are ended, a checkpoint is written."""
         await process.stop(self.postgres.program, self.postgres.running, 30)
@@ -131,7 +139,7 @@ class Stack:
     async def kill_backend(self, rng):
         """One of the service's sessions; PostgreSQL then ends all others and recovers from its log."""
         pids = await self.rows("select pid from pg_stat_activity where application_name ~ 'leaderboard-(api|worker)'")
-        with suppress(ProcessLookupError, IndexError):
+        with suppress(ProcessLookupError):
             os.kill(rng.choice(pids)[0], signal.SIGKILL)
 
     async def kill_valkey(self):
@@ -141,9 +149,16 @@ class Stack:
     async def start_valkey(self):
         self.valkey.running = await self.valkey.start()
 
+    async def pad_valkey(self):
+        """More to load: it looks up every 1,024 commands only."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for number in range(20_000):
+                pipe.set(f"padding:{number}", number)
+            await pipe.execute()
+
     async def start_loading_valkey(self):
         """Start it so that it takes its time to load; returns the task that ends when it is through."""
-        # Microseconds per command: a big data set without its gigabytes. It looks up every 1,024 commands.
+        # Microseconds per command: a big data set without its gigabytes.
         self.valkey._settings["key-load-delay"] = "200"
         loading = asyncio.ensure_future(self.valkey.start())
 
@@ -163,16 +178,17 @@ class Stack:
         return asyncio.ensure_future(loaded())
 
     async def start_replica(self):
-        """A second Valkey that follows ours, in step with it by now."""
+        """A second Valkey that follows ours, in step with it by now, and the proxy that it follows through."""
         folder = self.folder / f"replica-{free_port()}"
         folder.mkdir(mode=0o711)
-        follow = {"replicaof": f"127.0.0.1 {self.valkey._port}", "masterauth": PASSWORD}
+        link = await self._exits.enter_async_context(Proxy(("127.0.0.1", self.valkey._port)))
+        follow = {"replicaof": f"127.0.0.1 {link.port}", "masterauth": PASSWORD}
         replica = EmbeddedValkey(folder, free_port(), PASSWORD, server_account(), follow)
         replica.running = await replica.start()
         self._exits.push_async_callback(process.stop, replica.program, replica.running, 10)
         while (await self.redis.info("replication")).get("slave0", {}).get("state") != "online":
             await asyncio.sleep(0.01)  # Valkey has no event for this
-        return replica
+        return replica, link
 
     async def promote(self, replica):
         """The replica is ours from now on, with what it has."""
@@ -215,6 +231,7 @@ class Stack:
                 "LOG_FORMAT": "json",
                 "AUDIT_INTERVAL_MS": 200,
                 "OUTBOX_POLL_MS": 20,
+                "SCRUB_PLAYERS_PER_SECOND": 0,  # or it would mend what the fence must not let happen
                 **self._settings,
             }
             parts += [Part(self, module, number, environment) for number in range(self._counts[module])]

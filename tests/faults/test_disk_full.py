@@ -63,9 +63,7 @@ async def test_q_postgres_without_room(run):
                 status, _ = await get(stack.ports()[0], "/v1/seasons/s0/leaderboard/top")
                 assert status == 200
                 filler.unlink()
-                if stack.postgres.running.returncode is not None:
-                    await stack.start_postgres()
-                await load.more(run.acks(300, 2000))
+                await stack.until(asyncio.ensure_future(load.more(run.acks(300, 2000))))
 
 
 async def test_q_valkey_without_room(run):
@@ -73,6 +71,7 @@ async def test_q_valkey_without_room(run):
         async with run.under_load() as (stack, load):
             for _ in run.rounds(1, 6):
                 await load.more(run.acks(300, 2000))
+                stack.workers[0].new_log()
                 filler = fill(run.folder / "valkey")
                 await stack.until_said(stack.workers[0], "MISCONF", "No space left")
                 await load.more(run.acks(300, 2000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from faults.load import Connection, get
+from shared import keys
 from shared.scores import MAX_SCORE
 from worker.batch import STEPS
 
@@ -15,6 +16,7 @@ async def test_l_a_poison_event_in_a_batch_of_500(run):
         (worker,) = stack.workers
         for _ in run.rounds(2, 30):
             rich = f"rich{run.faults}"
+            load.history.may_fail.add(("s0", rich))
             await _send(load, stack, [load.attempt("s0", rich, MAX_SCORE)])
             await stack.caught_up()
             await worker.kill()
@@ -31,7 +33,6 @@ async def test_l_a_poison_event_in_a_batch_of_500(run):
             await _send(load, stack, [load.attempt("s0", rich, -1), load.attempt("s0", "other", 1)])
             await stack.caught_up()
             assert await _failed(stack, rich) == failed
-            assert worker.log().count('"event failed"') <= run.faults + 1
 
 
 async def _failed(stack, user_id):
@@ -61,7 +62,7 @@ async def test_n_resets_racing_writes_and_batches(run):
             if run.rng.random() < 0.2:
                 await worker.kill()
                 await worker.start(FAULT_POINT=run.rng.choice(STEPS))
-            resets = [load.reset(f"s{run.rng.randrange(3)}") for _ in range(run.rng.randrange(1, 4))]
+            resets = [_reset(stack, load, f"s{run.rng.randrange(3)}") for _ in range(run.rng.randrange(1, 4))]
             answered = await asyncio.gather(*resets)
             if run.rng.random() < 0.1:
                 await stack.apis[1].kill()
@@ -75,11 +76,21 @@ async def test_n_resets_racing_writes_and_batches(run):
             await worker.start()
 
 
+async def _reset(stack, load, season_id):
+    """Once it is answered, the board shows nothing of before: not soon, then."""
+    answered = await load.reset(season_id)
+    if answered:
+        shown = int(await stack.redis.hget(keys.meta(season_id), "epoch") or 0)
+        assert shown > load.history.answered_resets(season_id) - 1
+    return answered
+
+
 async def test_p_scores_at_the_limits(run):
     async with run.under_load(load={"writers": 0}) as (stack, load):
         for _ in run.rounds(2, 20):
             for sign in (1, -1):
                 player, limit = f"p{run.faults}{'+' if sign > 0 else '-'}", sign * MAX_SCORE
+                load.history.may_fail.add(("s0", player))
                 steps = [limit, sign, -sign, sign, -limit, -limit, -sign, 2 * sign]
                 total = 0
                 for delta in steps:

@@ -25,13 +25,18 @@ async def somebody_else(redis):
     await redis.zadd(keys.board("s"), {"nobody": 1})
 
 
+async def rotten_bits(redis):
+    await redis.zrem(keys.board("s"), "ann")
+    await redis.zadd(keys.board("s"), {b"\xff\xfe": 5})
+
+
 async def old_copy(redis):
     """With as many players as now, and not what is noted beside it."""
     await redis.delete(keys.board("s"))
     await redis.zadd(keys.board("s"), {"ann": 1, "bob": 2})
 
 
-@pytest.mark.parametrize("damage", [wrong_score, somebody_else, old_copy])
+@pytest.mark.parametrize("damage", [wrong_score, somebody_else, rotten_bits, old_copy])
 async def test_what_no_number_tells_is_found_and_mended(add, drain, scrub, redis, truth, damage):
     await add(("s", "ann", 5), ("s", "bob", 7), ("other", "ann", 1))
     await drain()
