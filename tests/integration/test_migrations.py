@@ -22,6 +22,20 @@ def test_a_lock_that_is_not_let_go_is_given_up_with_what_to_do(dsn):
     command.check(alembic_config(dsn))
 
 
+def test_a_deadlock_is_trouble_that_may_pass(dsn):
+    command.downgrade(alembic_config(dsn), "base")
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(
+            "create function fail() returns event_trigger language plpgsql as"
+            " $$ begin raise sqlstate '40P01' using message = 'deadlock detected'; end $$"
+        )
+        conn.execute("create event trigger deadlock on ddl_command_start execute function fail()")
+        with pytest.raises(MigrationError, match=r"others held .*\(deadlock detected\)"):
+            migrate(dsn, patience_seconds=0)
+        conn.execute("drop event trigger deadlock")
+    migrate(dsn)
+
+
 def test_a_migration_waits_for_its_turn_however_long_the_other_one_needs(dsn):
     command.downgrade(alembic_config(dsn), "base")
     waits = (
