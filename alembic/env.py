@@ -7,6 +7,7 @@ from alembic import context
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from shared.postgres import connection_settings
 from shared.schema import metadata
 from shared.settings import load_settings
 
@@ -14,16 +15,27 @@ dsn = context.config.attributes.get("dsn") or load_settings().postgres_dsn
 if not dsn:
     raise SystemExit("POSTGRES_DSN is required: the database to migrate")
 
-# A DSN may be a URL or key=value pairs; psycopg takes both, so SQLAlchemy need not parse it. The lock timeout keeps
-# a migration that can't get its lock from queueing all traffic behind it.
+conninfo = connection_settings(
+    dsn,
+    "migrate",
+    # A statement that reads a large table has the time it needs.
+    statement_ms=0,
+    # All traffic queues behind a request for an exclusive lock, and the API answers within 3 s.
+    lock_ms=1000,
+    idle_in_transaction_ms=60_000,
+)
+
+# A DSN may be a URL or key=value pairs; psycopg takes both, so SQLAlchemy need not parse it.
 engine = create_engine(
     "postgresql+psycopg://",
-    creator=lambda: psycopg.connect(dsn, application_name="leaderboard-migrate", options="-c lock_timeout=5s"),
+    creator=lambda: psycopg.connect(conninfo),
     poolclass=NullPool,
 )
 
 with engine.connect() as connection:
-    # Two migrations at once take turns; the lock goes with the connection.
+    # Two migrations at once take turns, however long the first one needs: nothing queues behind who waits here. The
+    # lock goes with the connection.
+    connection.exec_driver_sql("set local lock_timeout = 0")
     connection.exec_driver_sql("select pg_advisory_lock(hashtext('leaderboard-migrate'))")
     connection.commit()
     context.configure(

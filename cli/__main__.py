@@ -13,13 +13,14 @@ import psycopg
 import typer
 
 from cli import outbox_commands
-from cli.console import fail, run_to_end, settings_or_fail
+from cli.console import fail, run_to_end, settings_or_fail, tell_place
+from cli.servers import NoServersError, ledger_dsn, place
 from shared.logs import configure_logs
 from shared.postgres import wait_for_server
 
 app = typer.Typer(
     help="Leaderboard service: run it, migrate its database, look into it, mend it. Commands talk to the servers of "
-    "POSTGRES_DSN and REDIS_URL, or, where these are not set, to those that `make run` started.",
+    "POSTGRES_DSN and REDIS_URL, or, where neither is set, to those that `make run` started.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     add_completion=False,
@@ -63,17 +64,22 @@ def run() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database of POSTGRES_DSN to the schema of this build. Safe to repeat, and while the service runs."""
+    """Bring the database to the schema of this build. Safe to repeat, and while the service runs.
+
+    Where others hold what it must lock, it tries again for up to a minute, a second at a time, so that the service's
+    requests do not queue behind it for longer. Several at once take turns.
+    """
     from cli import migrations  # noqa: PLC0415 - alembic is loaded only where it is used
 
     settings = settings_or_fail()
-    if settings.postgres_dsn is None:
-        fail("POSTGRES_DSN is required: the database to migrate", code=2)
     configure_logs(settings, "migrate")
     try:
-        asyncio.run(_reached(settings.postgres_dsn, settings.startup_timeout_seconds))
-        migrations.migrate(settings.postgres_dsn)
-    except psycopg.Error as error:
+        dsn = ledger_dsn(settings)
+        tell_place(asyncio.run(_reached(dsn, settings.startup_timeout_seconds)))
+        migrations.migrate(dsn)
+    except NoServersError as error:
+        fail(str(error), code=2)
+    except (psycopg.Error, migrations.MigrationError) as error:
         fail(f"can't migrate: {str(error).strip()}")
     from shared.revision import REVISION  # noqa: PLC0415
 
@@ -161,25 +167,43 @@ def rebuild(
 def purge(
     older_than: Annotated[
         float | None,
-        typer.Option(min=0, help="hours since an outbox event was done or discarded [default: OUTBOX_RETENTION_HOURS]"),
+        typer.Option(
+            min=0,
+            metavar="HOURS",
+            help="hours since an outbox event was done or discarded [default: OUTBOX_RETENTION_HOURS]",
+        ),
+    ] = None,
+    keys_older_than: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="HOURS",
+            help="delete idempotency keys too, this long after their first use; a request that is sent again with such "
+            "a key counts twice",
+            show_default=False,
+        ),
     ] = None,
     json: _Json = False,
 ) -> None:
     """Delete what is no longer needed, now; workers do the same every few seconds.
 
     That is outbox events that were done or discarded long enough ago, and standings and ledger rows from before a
-    season's reset. Pending and failed events, and the ledger of what counts, are never deleted.
+    season's reset. Pending and failed events, and the ledger of what counts, are never deleted. Idempotency keys are
+    left to the workers, who know how long the service promises to remember them, unless --keys-older-than is given.
     """
     from cli.purge import print_purged  # noqa: PLC0415
     from cli.purge import purge as purge_now  # noqa: PLC0415
 
     settings = settings_or_fail()
     hours = settings.outbox_retention_hours if older_than is None else older_than
-    print_purged(run_to_end("purge", settings, purge_now(settings, retention_hours=hours)), as_json=json)
+    work = purge_now(settings, retention_hours=hours, key_retention_hours=keys_older_than)
+    print_purged(run_to_end("purge", settings, work), as_json=json)
 
 
-async def _reached(dsn: str, timeout_seconds: float) -> None:
-    await (await wait_for_server(dsn, timeout_seconds)).close()
+async def _reached(dsn: str, timeout_seconds: float) -> str:
+    """Which server and database it is, once it answers."""
+    async with await wait_for_server(dsn, timeout_seconds) as conn:
+        return place(conn)
 
 
 def main() -> None:

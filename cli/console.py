@@ -32,8 +32,17 @@ _WIDTH: Final = 120  # of a table where there is no terminal to ask
 T = TypeVar("T")
 
 
-def fail(message: str, code: int = 1) -> NoReturn:
+def complain(message: str) -> None:
     print(f"leaderboard: {message}", file=sys.stderr)
+
+
+def tell_place(place: str) -> None:
+    """For a command that writes, before it does: its servers may not be the ones that were meant."""
+    complain(f"working on {place}")
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    complain(message)
     raise SystemExit(code)
 
 

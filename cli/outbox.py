@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Final
 
 from rich.markup import escape
@@ -10,7 +11,7 @@ from cli.console import counted, make_table, print_json, print_table
 from cli.seasons import choose
 from cli.servers import connected_ledger
 from shared import outbox_review
-from shared.outbox_review import Failed, Review
+from shared.outbox_review import FailedEvents, Review
 from shared.settings import Settings
 
 _MINUTE: Final = 60
@@ -22,7 +23,7 @@ async def review(settings: Settings) -> Review:
         return await outbox_review.review(conn)
 
 
-async def failed(settings: Settings, season_id: str | None, limit: int) -> list[Failed]:
+async def failed(settings: Settings, season_id: str | None, limit: int) -> FailedEvents:
     async with connected_ledger(settings) as pool:
         chosen = (await choose(pool, [season_id]))[0] if season_id is not None else None
         async with pool.connection() as conn:
@@ -55,24 +56,27 @@ def print_review(found: Review, *, as_json: bool) -> None:
         print("look closer: leaderboard outbox failed; then retry or discard them")
 
 
-def print_failed(events: list[Failed], *, as_json: bool) -> None:
+def print_failed(found: FailedEvents, *, as_json: bool) -> None:
     if as_json:
         print_json(
-            [
-                {
-                    "id": event.id,
-                    "seasonId": event.season_id,
-                    "userId": event.user_id,
-                    "delta": event.delta,
-                    "attempts": event.attempts,
-                    "reason": event.reason,
-                    "createdAt": event.created_at.isoformat(),
-                }
-                for event in events
-            ]
+            {
+                "total": found.total,
+                "events": [
+                    {
+                        "id": event.id,
+                        "seasonId": event.season_id,
+                        "userId": event.user_id,
+                        "delta": event.delta,
+                        "attempts": event.attempts,
+                        "reason": event.reason,
+                        "createdAt": event.created_at.astimezone(dt.UTC).isoformat(),
+                    }
+                    for event in found.events
+                ],
+            }
         )
         return
-    if not events:
+    if not found.events:
         print("no failed events")
         return
     table = make_table(
@@ -85,17 +89,19 @@ def print_failed(events: list[Failed], *, as_json: bool) -> None:
         "reason",
         left=frozenset({"season", "player", "written", "reason"}),
     )
-    for event in events:
+    for event in found.events:
         table.add_row(
             str(event.id),
             escape(event.season_id),
             escape(event.user_id),
-            f"{event.delta:,}",
+            str(event.delta),  # it may be typed, as a score that makes up for it
             str(event.attempts),
-            f"{event.created_at:%Y-%m-%d %H:%M:%S}",
+            f"{event.created_at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%SZ}",
             escape(event.reason),
         )
     print_table(table)
+    if len(found.events) < found.total:
+        print(f"{len(found.events)} of {found.total} shown; --limit shows more")
 
 
 def _age(seconds: float) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, TypeAlias
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from cli.console import counted, fail, run_to_end, settings_or_fail
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from cli.setbacks import Outcome
 
 app = typer.Typer(
     help="Scores on their way to the boards: what waits, what was refused, and what becomes of that.\n\n"
@@ -42,7 +47,7 @@ def failed(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="how many, newest first")] = 20,
     json: _Json = False,
 ) -> None:
-    """List events that the database refused, with its reason.
+    """List events that the database refused, with its reason, and tell how many there are.
 
     The usual one is a total beyond ±(2^53 - 1), the largest score that a board can hold exactly.
     """
@@ -59,15 +64,13 @@ def retry(ids: _Ids = None, every: _All = False, season: _Season = None, json: _
 
     Attempts and the last error stay with the event, whatever comes of it.
     """
-    from cli.setbacks import print_outcome, retry_all, retry_named  # noqa: PLC0415
+    from cli.setbacks import Outcome, retry_all, retry_named  # noqa: PLC0415
 
     event_ids = _chosen(ids, season, every=every)
     settings = settings_or_fail()
-    work = retry_all(settings, season) if every else retry_named(settings, event_ids)
-    outcome = run_to_end("outbox", settings, work)
-    print_outcome(outcome, "sent back to pending", as_json=json)
-    if outcome.refused:
-        raise SystemExit(1)
+    outcome = Outcome()
+    work = retry_all(settings, season, outcome) if every else retry_named(settings, event_ids, outcome)
+    _carry_out(settings, work, outcome, "sent back to pending", as_json=json)
 
 
 @app.command()
@@ -83,19 +86,33 @@ def discard(
     The ledger keeps them, marked with the time. An event that is done can't be discarded: send a score that takes its
     points back.
     """
-    from cli.setbacks import discard_all, discard_named, print_outcome  # noqa: PLC0415
+    from cli.setbacks import Outcome, discard_all, discard_named, tell_servers  # noqa: PLC0415
 
     event_ids = _chosen(ids, season, every=every)
     settings = settings_or_fail()
     what = f"all failed events of {season or 'all seasons'}" if every else counted(len(event_ids), "event")
+    if not yes and not sys.stdin.isatty():
+        fail(f"this gives up {what} for good; say --yes where nobody can be asked", code=2)
+    run_to_end("outbox", settings, tell_servers(settings))
     if not yes:
-        if not sys.stdin.isatty():
-            fail(f"this gives up {what} for good; say --yes where nobody can be asked", code=2)
         typer.confirm(f"Give up {what} for good?", abort=True, err=True)
-    work = discard_all(settings, season) if every else discard_named(settings, event_ids)
-    outcome = run_to_end("outbox", settings, work)
-    print_outcome(outcome, "discarded", as_json=json)
-    if outcome.refused:
+    outcome = Outcome()
+    work = discard_all(settings, season, outcome) if every else discard_named(settings, event_ids, outcome)
+    _carry_out(settings, work, outcome, "discarded", as_json=json)
+
+
+def _carry_out(
+    settings: Settings, work: Coroutine[Any, Any, None], outcome: Outcome, done: str, *, as_json: bool
+) -> None:
+    """Do the work and tell what came of it, also when it was stopped after some of it was committed."""
+    from cli.setbacks import print_outcome  # noqa: PLC0415
+
+    try:
+        run_to_end("outbox", settings, work)
+    finally:
+        if outcome.complete or outcome.changed:
+            print_outcome(outcome, done, as_json=as_json)
+    if outcome.refused or outcome.left:
         raise SystemExit(1)
 
 

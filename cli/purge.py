@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from cli.console import bar, camel, make_table, print_json, print_table
-from cli.servers import connected_ledger
+from cli.console import bar, camel, make_table, print_json, print_table, tell_place
+from cli.servers import connected_ledger, place_of
 from shared.purges import Purge
 from shared.settings import Settings
 
 
-async def purge(settings: Settings, *, retention_hours: float) -> dict[str, int]:
-    """Delete what may go; returns how many rows of what."""
+async def purge(settings: Settings, *, retention_hours: float, key_retention_hours: float | None) -> dict[str, int]:
+    """Delete what may go; returns how many rows of what. `key_retention_hours` None: keys stay."""
     async with connected_ledger(settings) as pool:
-        work = Purge(pool, retention_hours=retention_hours, key_retention_hours=settings.idempotency_retention_hours)
+        tell_place(await place_of(pool))
+        work = Purge(pool, retention_hours=retention_hours, key_retention_hours=key_retention_hours)
         rows = dict.fromkeys(work.kinds, 0)
         with bar("rows deleted", None) as progress:
             async for deleted in work.run():

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rich.markup import escape
 
-from cli.console import bar, counted, make_table, print_json, print_table
+from cli.console import bar, counted, make_table, print_json, print_table, tell_place
 from cli.seasons import choose
 from cli.servers import connected
 from shared import seasons, standings
@@ -24,7 +24,8 @@ class Rebuilt(NamedTuple):
 async def build_anew(settings: Settings, season_ids: list[str]) -> list[Rebuilt]:
     """Build the boards of these seasons, or of all, one after the other; each swapped in as soon as it is whole."""
     done: list[Rebuilt] = []
-    async with connected(settings) as (pool, projection):
+    async with connected(settings) as (pool, projection, place):
+        tell_place(place)
         chosen = await choose(pool, season_ids)
         with bar("players", None) as progress:
             for number, season_id in enumerate(chosen, start=1):

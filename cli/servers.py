@@ -1,4 +1,7 @@
-"""Which servers a command talks to, and talking to them: those of the settings, else those of `make run`."""
+"""Which servers a command talks to, and talking to them: those of the settings, else those of `make run`.
+
+Never one of each: a ledger and boards that do not belong together would be taken for one another's.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ from redis.exceptions import RedisError
 from cli.embedded.memory import remembered
 from cli.embedded.postgres import embedded_dsn
 from cli.embedded.valkey import embedded_url
-from shared.postgres import Pool, connection_settings, create_pool, wait_for_schema
+from shared.postgres import Connection, Pool, connection_settings, create_pool, wait_for_schema
 from shared.projection import Projection
-from shared.redis_client import create_client
+from shared.redis_client import Client, create_client
 from shared.revision import StaleSchemaError
 from shared.settings import Settings
 
@@ -25,8 +28,12 @@ _STATEMENT_SECONDS: Final = 600
 _LOCK_SECONDS: Final = 5
 _REDIS_SECONDS: Final = 10.0
 _NONE: Final = (
-    "{setting} is not set, and {data_dir} remembers no embedded server: set it (environment or .env), or start one "
-    "with `make run`, or point DATA_DIR at where `make run` keeps its data"
+    "{settings} not set, and {data_dir} remembers no embedded servers: set what is missing (environment or .env), or "
+    "start servers with `make run`, or point DATA_DIR at where `make run` keeps its data"
+)
+_MIXED: Final = (
+    "{missing} is not set, {given} is: whose ledger and whose boards are meant? Set both (environment or .env), or "
+    "none to take the servers of `make run`"
 )
 
 
@@ -39,17 +46,17 @@ class UnreachableError(Exception):
 
 
 class Servers(NamedTuple):
+    """`place`: which servers they are, in words without secrets."""
+
     pool: Pool
     projection: Projection
+    place: str
 
 
 @asynccontextmanager
 async def connected(settings: Settings) -> AsyncIterator[Servers]:
     """Both servers, once they answer; closed in the end. Raises NoServersError or UnreachableError."""
-    memory = remembered(settings.data_dir)
-    url = settings.redis_url or (memory and embedded_url(memory.valkey_port, memory.valkey_password))
-    if not url:
-        raise NoServersError(_NONE.format(setting="REDIS_URL", data_dir=settings.data_dir))
+    url = _redis_url(settings)
     try:
         client = create_client(url, "cli", timeout_seconds=_REDIS_SECONDS, retries=1)
     except ValueError as error:
@@ -62,7 +69,7 @@ async def connected(settings: Settings) -> AsyncIterator[Servers]:
                 raise UnreachableError(
                     f"Redis does not answer at {_without_password(url)} ({error}); is it, or `make run`, running?"
                 ) from error
-            yield Servers(pool, Projection(client))
+            yield Servers(pool, Projection(client), f"{await place_of(pool)} and {_place_of_redis(client)}")
     finally:
         await client.aclose()
 
@@ -70,13 +77,9 @@ async def connected(settings: Settings) -> AsyncIterator[Servers]:
 @asynccontextmanager
 async def connected_ledger(settings: Settings) -> AsyncIterator[Pool]:
     """PostgreSQL alone: what a command that needs no board can do while Redis is away."""
-    memory = remembered(settings.data_dir)
-    dsn = settings.postgres_dsn or (memory and embedded_dsn(memory.postgres_port, memory.postgres_password))
-    if not dsn:
-        raise NoServersError(_NONE.format(setting="POSTGRES_DSN", data_dir=settings.data_dir))
     try:
         conninfo = connection_settings(
-            dsn,
+            ledger_dsn(settings),
             "cli",
             statement_ms=_STATEMENT_SECONDS * 1000,
             lock_ms=_LOCK_SECONDS * 1000,
@@ -92,6 +95,50 @@ async def connected_ledger(settings: Settings) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await pool.close(timeout=0.5)
+
+
+def ledger_dsn(settings: Settings) -> str:
+    """PostgreSQL of the settings, else that of `make run`. Raises NoServersError."""
+    if settings.postgres_dsn:
+        return settings.postgres_dsn
+    memory = remembered(settings.data_dir)
+    if memory is None:
+        raise NoServersError(_NONE.format(settings="POSTGRES_DSN is", data_dir=settings.data_dir))
+    return embedded_dsn(memory.postgres_port, memory.postgres_password)
+
+
+def place(conn: Connection) -> str:
+    """Which server and database this is, as the connection found it, whatever DSN and environment say."""
+    info = conn.info
+    return f"PostgreSQL {_address(info.host, info.port)}/{info.dbname}"
+
+
+async def place_of(pool: Pool) -> str:
+    async with pool.connection() as conn:
+        return place(conn)
+
+
+def _redis_url(settings: Settings) -> str:
+    if settings.redis_url and settings.postgres_dsn:
+        return settings.redis_url
+    if settings.redis_url:
+        raise NoServersError(_MIXED.format(missing="POSTGRES_DSN", given="REDIS_URL"))
+    if settings.postgres_dsn:
+        raise NoServersError(_MIXED.format(missing="REDIS_URL", given="POSTGRES_DSN"))
+    memory = remembered(settings.data_dir)
+    if memory is None:
+        raise NoServersError(_NONE.format(settings="POSTGRES_DSN and REDIS_URL are", data_dir=settings.data_dir))
+    return embedded_url(memory.valkey_port, memory.valkey_password)
+
+
+def _place_of_redis(client: Client) -> str:
+    found = client.connection_pool.connection_kwargs
+    where = found.get("path") or _address(found.get("host", "localhost"), found.get("port", 6379))
+    return f"Redis {where}/{found.get('db') or 0}"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _require_postgres(conninfo: str) -> None:

@@ -23,7 +23,7 @@ from cli.embedded.memory import free_port, recall
 from cli.embedded.postgres import EmbeddedPostgres, PostgresError
 from cli.embedded.process import Program
 from cli.embedded.valkey import EmbeddedValkey, ValkeyError
-from cli.migrations import ROOT, migrate
+from cli.migrations import ROOT, MigrationError, migrate
 from cli.supervisor import StackError, Supervisor
 from shared.ports import PortTakenError, require_free
 from shared.postgres import wait_for_server
@@ -51,6 +51,8 @@ async def run_stack(settings: Settings) -> None:
             if supervisor.failure is not None:
                 raise StackError(str(supervisor.failure)) from supervisor.failure
             raise
+        except MigrationError as error:
+            raise StackError(f"can't migrate: {error}") from error
         except (PostgresError, ValkeyError, PortTakenError, psycopg.Error, OSError) as error:
             raise StackError(str(error).strip()) from error
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from cli.console import bar, camel, counted, make_table, print_json, print_table
+from cli.console import bar, camel, complain, counted, make_table, print_json, print_table, tell_place
 from cli.seasons import choose
 from cli.servers import connected
 from shared.findings import Difference, Report
@@ -15,10 +15,14 @@ from shared.verification import Verification
 
 
 async def compare(settings: Settings, season_ids: list[str], *, repair: bool, patience_seconds: float) -> list[Report]:
-    """The reports of these seasons, or of all, in order."""
+    """The reports of these seasons, or of all, in order; none, and a word about it, where there is no season."""
     reports: list[Report] = []
     async with connected(settings) as servers:
+        if repair:
+            tell_place(servers.place)
         chosen = await choose(servers.pool, season_ids)
+        if not chosen:
+            complain(f"nothing to compare: there is no season on {servers.place}")
         with bar("seasons compared", len(chosen)) as progress:
             players = 0
 
@@ -57,8 +61,10 @@ def print_reports(reports: list[Report], *, as_json: bool) -> None:
             f"{report.repaired:,}",
             _verdict(report),
         )
-    if reports:
-        print_table(table)
+    if not reports:
+        print("0 seasons, nothing compared")
+        return
+    print_table(table)
     for report in reports:
         for line in _details(report):
             print(line)

@@ -24,9 +24,10 @@ select split_part(coalesce(last_error, 'no reason noted'), E'\\n', 1), count(*) 
 group by 1 order by 2 desc, 1 limit %s
 """
 
+# Counted in the same statement, so that total and list are of one moment.
 FAILED = """
 select id, season_id, user_id, delta, attempts,
-  split_part(coalesce(last_error, 'no reason noted'), E'\\n', 1), created_at
+  split_part(coalesce(last_error, 'no reason noted'), E'\\n', 1), created_at, count(*) over ()
 from outbox where status = 'failed' and (%s::text is null or season_id = %s)
 order by id desc limit %s
 """
@@ -51,6 +52,13 @@ class Failed(NamedTuple):
     created_at: dt.datetime
 
 
+class FailedEvents(NamedTuple):
+    """`total`: of all that were asked for; `events`: the newest of them, at most the limit."""
+
+    total: int
+    events: list[Failed]
+
+
 async def review(conn: Connection) -> Review:
     """How many events there are of each status, and what is behind the numbers; the ten most frequent reasons."""
     counts: dict[str, int] = dict.fromkeys(("pending", "done", "failed", "discarded"), 0)
@@ -62,7 +70,7 @@ async def review(conn: Connection) -> Review:
     return Review(counts, seasons_waiting, oldest_seconds, reasons)
 
 
-async def failed(conn: Connection, season_id: SeasonId | None, limit: int) -> list[Failed]:
-    """The newest failed events, of one season or of all."""
-    cursor = await conn.execute(FAILED, (season_id, season_id, limit))
-    return [Failed(*row) for row in await cursor.fetchall()]
+async def failed(conn: Connection, season_id: SeasonId | None, limit: int) -> FailedEvents:
+    """The newest failed events, of one season or of all, and how many there are."""
+    rows = await (await conn.execute(FAILED, (season_id, season_id, limit))).fetchall()
+    return FailedEvents(rows[0][-1] if rows else 0, [Failed(*row[:-1]) for row in rows])

@@ -27,16 +27,15 @@ class Deleted(NamedTuple):
 
 class Purge:
     """Deletes done and discarded events and idempotency keys past their retentions, and what belongs to epochs that a
-    reset ended."""
+    reset ended. `key_retention_hours` None: no key."""
 
-    def __init__(self, pool: Pool, *, retention_hours: float, key_retention_hours: float) -> None:
+    def __init__(self, pool: Pool, *, retention_hours: float, key_retention_hours: float | None) -> None:
         self._pool = pool
-        self._steps: dict[str, _Step] = {
-            "outbox events": partial(_outbox, retention_hours=retention_hours),
-            "idempotency keys": partial(_keys, retention_hours=key_retention_hours),
-            "standings of ended epochs": partial(_ended, table="standings"),
-            "ledger rows of ended epochs": partial(_ended, table="score_events"),
-        }
+        self._steps: dict[str, _Step] = {"outbox events": partial(_outbox, retention_hours=retention_hours)}
+        if key_retention_hours is not None:
+            self._steps["idempotency keys"] = partial(_keys, retention_hours=key_retention_hours)
+        self._steps["standings of ended epochs"] = partial(_ended, table="standings")
+        self._steps["ledger rows of ended epochs"] = partial(_ended, table="score_events")
 
     @property
     def kinds(self) -> list[str]:

@@ -39,6 +39,10 @@ where id = any(array(
 returning id
 """
 
+_FAILED_IDS = """
+select id from outbox where status = 'failed' and (%s::text is null or season_id = %s) order by id
+"""
+
 _WITH_FAILED = """
 select season_id, count(*) from outbox where status = 'failed' and (%s::text is null or season_id = %s)
 group by season_id order by season_id
@@ -74,6 +78,11 @@ async def find(conn: Connection, event_ids: Sequence[int]) -> dict[int, Event]:
     """Those of the events that the outbox still has."""
     cursor = await conn.execute(_FIND, (list(event_ids),))
     return {row[0]: Event(*row) for row in await cursor.fetchall()}
+
+
+async def failed_ids(conn: Connection, season_id: SeasonId | None) -> list[int]:
+    """All failed events, of one season or of all, whoever is working on them."""
+    return [row[0] for row in await (await conn.execute(_FAILED_IDS, (season_id, season_id))).fetchall()]
 
 
 async def seasons_with_failed(conn: Connection, season_id: SeasonId | None) -> dict[SeasonId, int]:

@@ -15,7 +15,8 @@ _STATES = "status in ('pending', 'done', 'failed'{})"
 
 
 def upgrade() -> None:
-    # The outbox before the ledger: a prepared append locks them in that order.
+    # Both at once, and the outbox first, as a prepared append locks them.
+    op.execute("lock table outbox, score_events")
     _outbox_states(", 'discarded'")
     op.create_table_comment("outbox", f"{_COMMENT}, discarded.", existing_comment=f"{_COMMENT}.")
     op.create_table(

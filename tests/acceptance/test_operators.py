@@ -13,14 +13,16 @@ import sys
 import psycopg
 import pytest
 from conftest import make_settings
+from psycopg.conninfo import conninfo_to_dict
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from cli.embedded.memory import free_port
+from cli.embedded.memory import free_port, recall
 from cli.migrations import ROOT
 from shared import keys, ledger
 from shared.postgres import create_pool
 from shared.projection import Projection
+from shared.revision import REVISION
 from shared.scores import MAX_SCORE, Score
 from worker.app import worker_connection
 from worker.batch import BatchApplier
@@ -72,6 +74,11 @@ def leaderboard(program, dsn, servers, tmp_path):
         return done
 
     return run
+
+
+def place_of_postgres(dsn):
+    given = conninfo_to_dict(dsn)
+    return given["host"], given["port"], given["dbname"]
 
 
 def test_verify_finds_and_repairs(leaderboard, scores, board):
@@ -163,7 +170,7 @@ def test_failed_events_are_listed_retried_and_discarded(leaderboard, scores, boa
     assert (status["seasonsWaiting"], status["oldestPendingSeconds"] > 0) == (1, True)
     assert list(status["failedByReason"].values()) == [1]
     assert "waiting: 1 season" in leaderboard("outbox", "status").stdout
-    (failed,) = json.loads(leaderboard("outbox", "failed", "--season", "s", "--json").stdout)
+    (failed,) = json.loads(leaderboard("outbox", "failed", "--season", "s", "--json").stdout)["events"]
     assert (failed["id"], failed["userId"], failed["delta"], failed["attempts"]) == (failed_id, "ann", 1, 1)
     assert str(failed_id) in leaderboard("outbox", "failed").stdout
     assert leaderboard("outbox", "failed", "--season", "t").stdout == "no failed events\n"
@@ -180,10 +187,12 @@ def test_failed_events_are_listed_retried_and_discarded(leaderboard, scores, boa
     assert (done.returncode, "--yes" in done.stderr) == (2, True)
     done = leaderboard("outbox", "discard", done_id, other_id, "--yes")
     assert done.returncode == 1
-    assert f"send a score of -{MAX_SCORE:,} for player ann of season s" in done.stdout
+    assert f"send a score of -{MAX_SCORE} for player ann of season s" in done.stdout
     done = leaderboard("outbox", "discard", "--all", "--season", "s", "--yes", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"changed": 1, "refused": []})
+    expected = {"complete": True, "changed": [failed_id], "refused": [], "left": []}
+    assert (done.returncode, json.loads(done.stdout)) == (0, expected)
     assert leaderboard("outbox", "discard", failed_id, "--yes").returncode == 1
+    assert "send its 1 for player ann" in leaderboard("outbox", "retry", failed_id).stdout
     assert leaderboard("outbox", "retry", "--all").stdout == "0 events sent back to pending\n"
     assert leaderboard("verify").returncode == 0
     assert board.zscore(keys.board("s"), "ann") == MAX_SCORE
@@ -227,11 +236,133 @@ def test_purge(leaderboard, scores, ledger_of):
     assert list(ledger_of("select count(*) from score_events")) == [(0,)]
 
 
+def test_purge_leaves_idempotency_keys_to_the_workers(leaderboard, scores, ledger_of):
+    """Whatever this shell says of their retention: the service may have promised its clients more."""
+    scores(("s", "ann", 1))
+    ledger_of(
+        "insert into idempotency_keys (season_id, key, event_id, user_id, delta, created_at)"
+        " select 's', 'k', id, user_id, delta, now() - interval '2 hours' from outbox"
+    )
+    done = leaderboard("purge", "--json", IDEMPOTENCY_RETENTION_HOURS="1")
+    assert done.returncode == 0
+    assert list(json.loads(done.stdout)["deleted"]) == [
+        "outboxEvents",
+        "standingsOfEndedEpochs",
+        "ledgerRowsOfEndedEpochs",
+    ]
+    for hours, deleted in ((3, 0), (1, 1)):
+        done = leaderboard("purge", "--keys-older-than", hours, "--json", IDEMPOTENCY_RETENTION_HOURS="1")
+        assert json.loads(done.stdout)["deleted"]["idempotencyKeys"] == deleted
+    assert list(ledger_of("select count(*) from idempotency_keys")) == [(0,)]
+
+
+def test_a_list_of_failed_events_that_is_cut_says_so(leaderboard, scores, ledger_of):
+    for delta in (1000, 2, 3):
+        scores(("s", "ann", delta), apply=False)
+    ledger_of("update outbox set status = 'failed', created_at = '2026-11-24 12:57:42+00'")
+    done = leaderboard("outbox", "failed", "--limit", "2", PGTZ="Asia/Tokyo")
+    assert "2 of 3 shown; --limit" in done.stdout
+    assert "2026-11-24 12:57:42Z" in done.stdout
+    told = json.loads(leaderboard("outbox", "failed", "--limit", "2", "--json").stdout)
+    assert (told["total"], [event["delta"] for event in told["events"]]) == (3, [3, 2])
+    assert told["events"][0]["createdAt"] == "2026-11-24T12:57:42+00:00"
+    done = leaderboard("outbox", "failed")
+    assert "shown" not in done.stdout
+    assert " 1000 " in done.stdout
+
+
+def test_verify_of_a_database_without_a_season(leaderboard, dsn, board):
+    host, port, database = place_of_postgres(dsn)
+    done = leaderboard("verify", "--json")
+    assert (done.returncode, json.loads(done.stdout)["seasons"]) == (0, [])
+    redis = board.connection_pool.connection_kwargs
+    assert done.stderr == (
+        f"leaderboard: nothing to compare: there is no season on PostgreSQL {host}:{port}/{database} and "
+        f"Redis {redis['host']}:{redis['port']}/0\n"
+    )
+    done = leaderboard("verify")
+    assert (done.returncode, done.stdout) == (0, "0 seasons, nothing compared\n")
+
+
+@pytest.mark.parametrize("argv", [["retry", "--all"], ["discard", "--all", "--yes"]], ids=["retry", "discard"])
+def test_events_that_somebody_else_holds_are_told(leaderboard, scores, ledger_of, dsn, argv):
+    scores(("s", "ann", 1), ("s", "ann", 2), ("t", "bob", 3), apply=False)
+    ledger_of("update outbox set status = 'failed'")
+    first, held, last = (row[0] for row in ledger_of("select id from outbox order by id"))
+    with psycopg.connect(dsn) as somebody:
+        somebody.execute("select from outbox where id = %s for update", [held])
+        done = leaderboard("outbox", *argv, "--json")
+        assert done.returncode == 1
+        told = json.loads(done.stdout)
+        assert (told["changed"], [one["id"] for one in told["left"]]) == ([first, last], [held])
+        assert "somebody else held it" in told["left"][0]["reason"]
+        done = leaderboard("outbox", *argv)
+        assert done.returncode == 1
+        assert "1 failed event left: somebody else held it" in done.stdout
+    done = leaderboard("outbox", *argv)
+    assert (done.returncode, done.stdout[:8]) == (0, "1 event ")
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_a_discard_that_fails_midway_tells_what_it_did(leaderboard, scores, board, ledger_of, by_id):
+    def fail_again():
+        ledger_of("update outbox set status = 'failed'")
+        return [row[0] for row in ledger_of("select id from outbox order by season_id")]
+
+    scores(("s", "ann", 1), ("t", "bob", 2), apply=False)
+    board.set(keys.meta("t"), "not a hash")
+    in_s, in_t = fail_again()
+    chosen = [in_s, in_t] if by_id else ["--all"]
+    done = leaderboard("outbox", "discard", *chosen, "--yes", "--json")
+    assert done.returncode == 1
+    assert "season t: " in done.stderr
+    assert json.loads(done.stdout) == {"complete": False, "changed": [in_s], "refused": [], "left": []}
+    assert list(ledger_of("select status from outbox order by season_id")) == [("discarded",), ("failed",)]
+    fail_again()
+    done = leaderboard("outbox", "discard", *chosen, "--yes")
+    assert done.returncode == 1
+    assert done.stdout == "at least 1 event discarded before that, which stays: season s 1\n"
+    done = leaderboard("outbox", "discard", in_t, "--yes")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_servers_that_do_not_belong_together_are_refused(leaderboard, tmp_path):
+    recall(tmp_path)  # as after `make run`
+    for missing, given in (("REDIS_URL", "POSTGRES_DSN"), ("POSTGRES_DSN", "REDIS_URL")):
+        for argv in (["verify"], ["rebuild", "--all"], ["outbox", "discard", "1", "--yes"]):
+            done = leaderboard(*argv, **{missing: ""})
+            assert (done.returncode, done.stdout) == (2, "")
+            assert f"{missing} is not set, {given} is" in done.stderr
+    assert leaderboard("outbox", "status", REDIS_URL="").returncode == 0
+
+
+def test_what_writes_tells_where_before_it_does(leaderboard, scores, board, dsn):
+    scores(("s", "ann", 1))
+    host, port, database = place_of_postgres(dsn)
+    redis = board.connection_pool.connection_kwargs
+    ledger_alone = f"leaderboard: working on PostgreSQL {host}:{port}/{database}"
+    both = f"{ledger_alone} and Redis {redis['host']}:{redis['port']}/0"
+    for argv, told in (
+        (["rebuild", "--all"], both),
+        (["verify", "--repair", "--json"], both),
+        (["outbox", "discard", "--all", "--yes"], both),
+        (["outbox", "retry", "--all", "--json"], ledger_alone),
+        (["outbox", "retry", "1"], ledger_alone),
+        (["purge"], ledger_alone),
+        (["migrate"], ledger_alone),
+    ):
+        assert leaderboard(*argv).stderr == told + "\n"
+    for argv in (["verify"], ["outbox", "status"], ["outbox", "failed"]):
+        assert leaderboard(*argv).stderr == ""
+
+
 def test_beside_make_run_no_setting_is_needed(make_run, program):
     run = make_run().start().until_ready()
     run.until_on_board("s", run.stored("s", "ann"))
     done = program("cli", "verify", "--season", "s", DATA_DIR=run.data_dir)
     assert (done.returncode, done.stderr) == (0, "")
+    done = program("cli", "migrate", DATA_DIR=run.data_dir)
+    assert (done.returncode, done.stdout) == (0, f"schema is at revision {REVISION}\n")
     assert run.end(signal.SIGINT) == 0
     done = program("cli", "verify", DATA_DIR=run.data_dir)
     assert done.returncode == 2
@@ -276,5 +407,7 @@ def test_a_discard_asks_on_a_terminal(scores, ledger_of, dsn, servers):
         _, err = process.communicate(timeout=30)
         os.close(ours)
         assert process.returncode == code
-        assert "Give up all failed events of all seasons for good?" in err
+        where, question = err.splitlines()[:2]
+        assert where.startswith("leaderboard: working on PostgreSQL ")
+        assert "Give up all failed events of all seasons for good?" in question
         assert list(ledger_of("select status from outbox order by id desc limit 1")) == [(status,)]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
 
 from cli.embedded.memory import free_port
-from cli.migrations import ROOT
+from cli.migrations import ROOT, alembic_config
 from shared.revision import REVISION
 
 
@@ -106,8 +107,29 @@ def test_migrate_can_be_repeated(program, empty_dsn):
         assert conn.execute("select count(*) from outbox").fetchone() == (0,)
 
 
-def test_migrate_needs_to_know_the_database(program):
-    assert_refused(program("cli", "migrate"), 2, "POSTGRES_DSN is required")
+def test_migrate_needs_to_know_the_database(program, tmp_path):
+    assert_refused(program("cli", "migrate", DATA_DIR=tmp_path), 2, "POSTGRES_DSN is not set", "make run")
+
+
+def test_migrate_of_a_database_that_another_build_migrated(program, stale_dsn):
+    assert_refused(program("cli", "migrate", POSTGRES_DSN=stale_dsn), 1, "can't migrate", "0000", "another build")
+
+
+def test_migrate_waits_for_a_lock_and_says_so_once(start_program, until, dsn):
+    command.downgrade(alembic_config(dsn), "0001")
+    waiting = "select from pg_stat_activity where application_name = 'leaderboard-migrate' and wait_event = 'relation'"
+    with psycopg.connect(dsn) as holder, psycopg.connect(dsn, autocommit=True) as watcher:
+        holder.execute("lock table outbox, score_events in access share mode")
+        process = start_program("cli", "migrate", POSTGRES_DSN=dsn)
+        told = [process.stderr.readline()]
+        while "waiting for a lock" not in told[-1]:
+            assert told[-1], told
+            told.append(process.stderr.readline())
+        until(lambda: watcher.execute(waiting).fetchone() is not None, "it tries again")
+    rest = process.stderr.read()
+    assert process.wait() == 0, rest
+    assert "waiting for a lock" not in rest
+    assert process.stdout.read() == f"schema is at revision {REVISION}\n"
 
 
 def test_migrate_without_an_answer(program, nobody_dsn):

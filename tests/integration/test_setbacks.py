@@ -115,8 +115,11 @@ async def test_all_failed_events_of_a_season_in_batches(add, drain, pool, projec
         assert found.counts == {"pending": 0, "done": 3, "failed": 1, "discarded": 4}
         assert list(found.reasons.values()) == [1]
         assert "score_check" in next(iter(found.reasons))
-        assert [event.season_id for event in await outbox_review.failed(conn, None, 10)] == ["t"]
-        assert await outbox_review.failed(conn, "s", 10) == []
+        total, events = await outbox_review.failed(conn, None, 10)
+        assert (total, [event.season_id for event in events]) == (1, ["t"])
+        assert await outbox_review.failed(conn, "s", 10) == (0, [])
+        assert await setbacks.failed_ids(conn, "t") == await setbacks.failed_ids(conn, None) == [events[0].id]
+        assert await setbacks.failed_ids(conn, "s") == []
 
 
 async def test_a_done_event_is_not_discarded(add, drain, pool, projection, rows, truth):
