@@ -199,6 +199,8 @@ async def _settle(
             case "late":
                 seen = answer.stored
                 deposed = (seen.timeline, seen.epoch) > (update.timeline, update.epoch)
+                if deposed:
+                    await conn.execute("select")  # where our session was ended meanwhile we are late, not deposed
                 raise (DeposedError if deposed else LateError)(update.season_id, seen)
             case "behind":
                 answer = await _repair(conn, projection, update, answer.stored, rebuild_large=rebuild_large)

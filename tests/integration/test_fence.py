@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
+import redis as redis_sync
 from conftest import CrashError, crashing_at
 
 from shared import keys, seasons
@@ -149,3 +151,29 @@ async def test_a_clock_behind_the_tokens_of_many_seasons_stops_none_of_them(
             await pass_late(pool, projection, error)
     assert turns <= 3
     assert await truth() == {season_id: {"ann": 2} for season_id, _, _ in scores}
+
+
+async def test_who_lost_its_session_before_a_reset_is_late_and_not_deposed(
+    add, drain, dsn, pool, projection, servers, truth
+):
+    """Else every such worker would tell its operators that PostgreSQL was restored."""
+    await add(("s", "ann", 5))
+    await drain()
+    await add(("s", "ann", 1))
+
+    def reset_meanwhile(step):
+        if step == "marked":
+            with psycopg.connect(dsn, autocommit=True) as conn:
+                mine = "application_name = 'leaderboard-worker' and state = 'idle in transaction'"
+                conn.execute(f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where {mine}")
+                conn.execute("update seasons set epoch = epoch + 1, token = token + 1000000")
+                (token,) = conn.execute("select token from seasons").fetchone()
+            with redis_sync.Redis.from_url(servers.redis_url) as sync:
+                sync.delete(keys.board("s"))
+                sync.hset(keys.meta("s"), mapping={"epoch": 2, "token": token, "base": token, "count": 0})
+
+    with pytest.raises(psycopg.OperationalError):
+        await BatchApplier(pool, projection, 500, reset_meanwhile).apply(floor=0, paused=[])
+    await drain()
+    await Audit(pool, projection).run()
+    assert await truth() == {}
