@@ -150,7 +150,9 @@ class Stack:
         self.valkey.running = await self.valkey.start()
 
     async def pad_valkey(self):
-        """More to load: it looks up every 1,024 commands only."""
+        """More to load, once: it looks up every 1,024 commands only."""
+        if await self.redis.exists("padding:0"):
+            return
         async with self.redis.pipeline(transaction=False) as pipe:
             for number in range(20_000):
                 pipe.set(f"padding:{number}", number)
