@@ -177,10 +177,10 @@ def plot(result, path):
         sizes.plot(minutes, [one["megabytes"][table] for one in samples], label=f"{table}, MB")
     sizes.set_xlabel("minutes")
     for axes in (claims, sizes):
-        axes.legend(loc="upper right", frameon=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
         axes.set_ylim(bottom=0 if axes is sizes else None)
         axes.grid(alpha=0.3)
-    claims.set_title(
+    figure.suptitle(
         f"{result['load']['requests']:,} scores in {result['load']['seconds'] / 60:.0f} minutes, retention 1 minute"
     )
     figure.tight_layout()
