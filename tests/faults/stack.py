@@ -5,95 +5,24 @@ killed, stopped and started again; where a scenario asks for it, with proxies be
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import signal
-import sys
-from contextlib import AsyncExitStack, suppress
-from pathlib import Path
+from contextlib import AsyncExitStack
 
 import psycopg
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cli.embedded import process
 from cli.embedded.account import server_account
 from cli.embedded.memory import free_port
 from cli.embedded.postgres import EmbeddedPostgres
 from cli.embedded.valkey import EmbeddedValkey
-from cli.migrations import ROOT, migrate
-from faults.load import get
+from cli.migrations import migrate
+from faults.part import Part
 from faults.proxy import Proxy
+from faults.servers import PASSWORD, Servers
 from shared import keys
 
-PASSWORD = "test"  # on loopback, for the length of a scenario
 
-
-class Part:
-    """A process of the service: `python -m api` or `python -m worker`."""
-
-    def __init__(self, stack, module, number, environment):
-        self.name = f"{module}{number}"
-        self.port = free_port()
-        self._module = module
-        self._environment = environment
-        self._log = stack.folder / f"{self.name}.log"
-        self._read = 0
-        self.running = None
-
-    async def start(self, **changes):
-        own = {"API_PORT": self.port} if self._module == "api" else {"WORKER_HEALTH_PORT": self.port}
-        environment = {**os.environ, **self._environment, **own, **changes}
-        with self._log.open("ab") as log:
-            self._read = log.tell()
-            self.running = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                self._module,
-                cwd=ROOT,
-                env={name: str(value) for name, value in environment.items()},
-                stdout=log,
-                stderr=log,
-            )
-        return self
-
-    async def until_serving(self):
-        """Return once it answers; fails when it ended instead."""
-        while await get(self.port, "/healthz") is None:
-            assert self.running.returncode is None, self.log()
-            await asyncio.sleep(0.01)  # a process that starts has nothing else to be awaited
-
-    async def kill(self):
-        if self.running is not None and self.running.returncode is None:
-            self.running.kill()
-        await self.ended()
-
-    async def stop(self):
-        """SIGTERM; returns the exit code."""
-        self.running.send_signal(signal.SIGTERM)
-        return await self.ended()
-
-    async def ended(self):
-        return None if self.running is None else await self.running.wait()
-
-    def state(self):
-        """As in /proc: R, S, T for stopped, …"""
-        return Path(f"/proc/{self.running.pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-    def log(self):
-        return self._log.read_text()[-4000:]
-
-    def new_log(self):
-        """What it logged since this was last asked, or since it was started."""
-        with self._log.open() as log:
-            log.seek(self._read)
-            said = log.read()
-            self._read = log.tell()
-        return said
-
-
-class Stack:
+class Stack(Servers):
     def __init__(self, folder, *, apis=2, workers=2, settings=None, postgres=None, valkey=None, proxied=()):
         self.folder = folder
         self.postgres = EmbeddedPostgres(folder, free_port(), PASSWORD, server_account(), postgres or {})
@@ -115,101 +44,6 @@ class Stack:
 
     async def __aexit__(self, *_):
         await self._exits.aclose()
-
-    async def kill_postgres(self):
-        self.postgres.running.kill()
-        await self.postgres.running.wait()
-
-    async def start_postgres(self):
-        self.postgres.running = await self.postgres.start()
-
-    async def until(self, task):
-        """What the task returns; PostgreSQL is started again where it gives up meanwhile, as its supervisor would."""
-        while not task.done():
-            if self.postgres.running.returncode is not None:
-                await self.start_postgres()
-            await asyncio.wait([task], timeout=0.1)
-        return task.result()
-
-    async def restart_postgres(self):
-        """As an operator does: sessions are ended, a checkpoint is written."""
-        await process.stop(self.postgres.program, self.postgres.running, 30)
-        await self.start_postgres()
-
-    async def kill_backend(self, rng):
-        """One of the service's sessions; PostgreSQL then ends all others and recovers from its log."""
-        pids = await self.rows("select pid from pg_stat_activity where application_name ~ 'leaderboard-(api|worker)'")
-        with suppress(ProcessLookupError):
-            os.kill(rng.choice(pids)[0], signal.SIGKILL)
-
-    async def kill_valkey(self):
-        self.valkey.running.kill()
-        await self.valkey.running.wait()
-
-    async def start_valkey(self):
-        self.valkey.running = await self.valkey.start()
-
-    async def pad_valkey(self):
-        """More to load, once: it looks up every 1,024 commands only."""
-        if await self.redis.exists("padding:0"):
-            return
-        async with self.redis.pipeline(transaction=False) as pipe:
-            for number in range(20_000):
-                pipe.set(f"padding:{number}", number)
-            await pipe.execute()
-
-    async def start_loading_valkey(self):
-        """Start it so that it takes its time to load; returns the task that ends when it is through."""
-        # Microseconds per command: a big data set without its gigabytes.
-        self.valkey._settings["key-load-delay"] = "200"
-        loading = asyncio.ensure_future(self.valkey.start())
-
-        busy = False
-        while not busy:
-            assert not loading.done(), "it was through before anybody could see it load"
-            with suppress(RedisConnectionError):
-                try:
-                    await self.redis.ping()
-                except BusyLoadingError:
-                    busy = True
-
-        async def loaded():
-            self.valkey.running = await loading
-            del self.valkey._settings["key-load-delay"]
-
-        return asyncio.ensure_future(loaded())
-
-    async def start_replica(self):
-        """A second Valkey that follows ours, in step with it by now, and the proxy that it follows through."""
-        folder = self.folder / f"replica-{free_port()}"
-        folder.mkdir(mode=0o711)
-        link = await self._exits.enter_async_context(Proxy(("127.0.0.1", self.valkey._port)))
-        follow = {"replicaof": f"127.0.0.1 {link.port}", "masterauth": PASSWORD}
-        replica = EmbeddedValkey(folder, free_port(), PASSWORD, server_account(), follow)
-        replica.running = await replica.start()
-        self._exits.push_async_callback(process.stop, replica.program, replica.running, 10)
-        while (await self.redis.info("replication")).get("slave0", {}).get("state") != "online":
-            await asyncio.sleep(0.01)  # Valkey has no event for this
-        return replica, link
-
-    async def promote(self, replica):
-        """The replica is ours from now on, with what it has."""
-        await self.redis.aclose()
-        self.valkey = replica
-        self.redis = Redis.from_url(replica.url(), decode_responses=True, protocol=3, socket_timeout=5)
-        self._exits.push_async_callback(self.redis.aclose)
-        await self.redis.execute_command("REPLICAOF", "NO", "ONE")
-
-    def append_only_files(self):
-        return sorted((self.valkey.program.cwd / "appendonlydir").glob("*.incr.aof"))
-
-    def lose_append_only_file(self):
-        shutil.rmtree(self.valkey.program.cwd / "appendonlydir")
-
-    def truncate_append_only_file(self, size):
-        """Cut up to `size` bytes off its end, as a kernel that lost power would have."""
-        *_, newest = self.append_only_files()
-        os.truncate(newest, max(0, newest.stat().st_size - size))
 
     async def _open(self):
         self._exits.push_async_callback(self._end_servers)
