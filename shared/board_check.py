@@ -19,7 +19,7 @@ from shared import outbox, seasons, standings
 from shared.findings import Difference, Report, kind_of
 from shared.postgres import Connection, Pool
 from shared.projection import Projection, Stored
-from shared.reconciliation import amend, fits, past_late
+from shared.reconciliation import amend, fits, retried_when_late
 from shared.scores import SeasonId, UserId
 from shared.standings import Standing
 
@@ -109,7 +109,9 @@ class BoardCheck:
             waiting = list(suspects[start : start + _RECHECK])
             while waiting:
                 try:
-                    verdict = await past_late(self._pool, self._projection, partial(self._compare_under_lock, waiting))
+                    verdict = await retried_when_late(
+                        self._pool, self._projection, partial(self._compare_under_lock, waiting)
+                    )
                 except UnsettledError:
                     if time.monotonic() >= self._give_up_at:
                         raise

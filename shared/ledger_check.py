@@ -14,7 +14,7 @@ from shared import seasons
 from shared.findings import Difference, Report, kind_of
 from shared.postgres import Connection, Pool
 from shared.projection import Projection
-from shared.reconciliation import amend, past_late
+from shared.reconciliation import amend, retried_when_late
 from shared.scores import MAX_SCORE, SeasonId, UserId
 from shared.standings import Standing
 
@@ -101,7 +101,7 @@ async def repair_standings(pool: Pool, projection: Projection, season_id: Season
     """
     total = 0
     while True:
-        repaired = await past_late(pool, projection, lambda: _repair_some(pool, projection, season_id))
+        repaired = await retried_when_late(pool, projection, lambda: _repair_some(pool, projection, season_id))
         total += repaired
         if repaired < _REPAIR_LIMIT:
             return total

@@ -10,7 +10,7 @@ from shared.scores import SeasonId, UserId
 
 _REASONS: Final = 10
 
-# Reads all of the outbox, which is short: done events leave it after their retention.
+# Reads all of the outbox: seconds where tens of millions of done events await their retention.
 _COUNTS = "select status, count(*) from outbox group by status"
 
 WAITING = """

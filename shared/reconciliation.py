@@ -134,7 +134,7 @@ async def pass_late(pool: Pool, projection: Projection, error: LateError) -> Non
 async def amend(conn: Connection, projection: Projection, season_id: SeasonId, change: Change) -> None:
     """Change standings outside a batch, in the caller's transaction: lock the season, new token, `change`, show.
 
-    Raises as `project` does; LateError is for `past_late` to mend.
+    Raises as `project` does; LateError is for `retried_when_late` to mend.
     """
     for fence in await seasons.lock(conn, [season_id]):
         tokens = await seasons.advance(conn, [season_id])
@@ -143,7 +143,7 @@ async def amend(conn: Connection, projection: Projection, season_id: SeasonId, c
         await project(conn, projection, [update], rebuild_large=True)
 
 
-async def past_late(pool: Pool, projection: Projection, attempt: Callable[[], Awaitable[T]]) -> T:
+async def retried_when_late(pool: Pool, projection: Projection, attempt: Callable[[], Awaitable[T]]) -> T:
     """What `attempt`, a whole transaction, returns; where a batch that never committed left a token ahead of the
     clock on the board, that is passed first."""
     for _ in range(_ATTEMPTS):

@@ -5,12 +5,12 @@ Why these are statements of their own, in this order, is argued in docs/reliabil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Literal, NamedTuple
 
 from psycopg import sql
 
-from shared.postgres import Connection
+from shared.postgres import Connection, Pool
 from shared.scores import SeasonId
 
 # The timeline grows at every promotion of a replica: a deposed primary's scripts are recognised by it.
@@ -130,6 +130,18 @@ async def ids(conn: Connection) -> list[SeasonId]:
 async def known(conn: Connection, season_ids: Sequence[SeasonId]) -> list[SeasonId]:
     """Those of the seasons that were ever written to, in order."""
     return [row[0] for row in await (await conn.execute(_KNOWN, (list(season_ids),))).fetchall()]
+
+
+async def fence_pages(pool: Pool, limit: int) -> AsyncIterator[list[Fence]]:
+    """All seasons, `limit` at a time; no connection is held between two pages."""
+    last = ""
+    while True:
+        async with pool.connection() as conn:
+            page = await fences_after(conn, last, limit)
+        if not page:
+            return
+        last = page[-1].season_id
+        yield page
 
 
 async def purge_ended_epochs(conn: Connection, table: Literal["standings", "score_events"], limit: int) -> int:

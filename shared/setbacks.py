@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from shared import standings
 from shared.postgres import Connection, Pool
 from shared.projection import Projection
-from shared.reconciliation import amend, past_late
+from shared.reconciliation import amend, retried_when_late
 from shared.scores import SeasonId, UserId
 from shared.standings import Standing
 
@@ -136,4 +136,4 @@ async def _discard(
                 await amend(conn, projection, season_id, change)
             return set(event_ids)
 
-    return await past_late(pool, projection, attempt)
+    return await retried_when_late(pool, projection, attempt)

@@ -54,13 +54,7 @@ class Scrub:
             await self._go_round()
 
     async def _go_round(self) -> None:
-        last = ""
-        while True:
-            async with self._pool.connection() as conn:
-                fences = await seasons.fences_after(conn, last, _CHUNK)
-            if not fences:
-                return
-            last = fences[-1].season_id
+        async for fences in seasons.fence_pages(self._pool, _CHUNK):
             for fence in fences:
                 await self._scrub(fence.season_id)
                 await self._pace(_SEASON_COSTS)

@@ -66,14 +66,8 @@ class Audit:
         at the end.
         """
         errors: list[Exception] = []
-        last = ""
-        while True:
-            # PostgreSQL first: what it says is committed, Redis had it before.
-            async with self._pool.connection() as conn:
-                fences = await seasons.fences_after(conn, last, _AUDIT_CHUNK)
-            if not fences:
-                break
-            last = fences[-1].season_id
+        # PostgreSQL first: what it says is committed, Redis had it before.
+        async for fences in seasons.fence_pages(self._pool, _AUDIT_CHUNK):
             answers = await self._projection.inspect([fence.season_id for fence in fences])
             for fence, answer in zip(fences, answers, strict=True):
                 if isinstance(answer, RedisError):

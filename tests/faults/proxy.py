@@ -17,7 +17,6 @@ class Proxy:
     def __init__(self, target):
         self.target = target
         self.port = 0
-        self.lost = 0
         self._to_lose = self._awaited = 0
         self._match = b""
         self._reached = asyncio.Event()
@@ -104,7 +103,6 @@ class Proxy:
             if cut_off.is_set():
                 # The server has answered, so it did what it was asked to.
                 swallowed.set()
-                self.lost += 1
                 self._awaited -= 1
                 if self._awaited <= 0:
                     self._reached.set()
