@@ -1,7 +1,7 @@
 """Group commit: requests that arrive while a flush is under way share the next one.
 
 Generic; knows neither PostgreSQL nor Redis. Bounded: refused at once is what more than `max_waiting` items are in front
-of, or what would wait for half its deadline or longer.
+of, or what would wait for half its deadline or longer. One timer serves all deadlines: it is on every path.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Final, Generic, TypeVar
 
 from shared.errors import DeadlineError, OverloadedError
 from shared.pace import Pace
@@ -22,8 +23,16 @@ Flush = Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]]
 """Takes items, returns one result or exception for each in the same order; what it raises goes to all of them."""
 
 
+_PATIENCE_SECONDS: Final = 0.05
+"""A flush that takes longer no longer keeps those who wait from flushing beside it."""
+
+
 class Batcher(Generic[Item, Result]):
-    """Collects items of one event loop and flushes up to `max_batch` together, `concurrency` flushes at a time."""
+    """Collects items of one event loop and flushes up to `max_batch` together.
+
+    A flush costs much and an item in it little, so a second one begins beside the first only where a whole batch waits
+    or the first is slow; `concurrency` bounds them.
+    """
 
     def __init__(
         self,
@@ -43,7 +52,10 @@ class Batcher(Generic[Item, Result]):
         self._clock = clock
         self._pace = Pace(max_batch=max_batch, concurrency=concurrency)
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._deadlines: deque[tuple[float, asyncio.Future[Result]]] = deque()
+        self._expiry: asyncio.TimerHandle | None = None
         self._flushes: set[asyncio.Task[None]] = set()
+        self._newest_started = 0.0
         self._start_scheduled = False
 
     async def submit(self, item: Item) -> Result:
@@ -63,17 +75,12 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
-        if not self._start_scheduled and len(self._flushes) < self._concurrency:
+        self._expire_later(loop, future)
+        if not self._start_scheduled and self._may_flush(loop):
             # Not at once: what else this turn of the loop brings shares the flush.
             self._start_scheduled = True
             loop.call_soon(self._start)
-        try:
-            async with asyncio.timeout(self._deadline_seconds):
-                return await future
-        except TimeoutError as error:
-            raise DeadlineError(
-                f"not done within {self._deadline_seconds:g} s; whether it happened is unknown, try again shortly"
-            ) from error
+        return await future
 
     async def drain(self) -> None:
         """Wait until everything that was submitted has been flushed."""
@@ -81,18 +88,54 @@ class Batcher(Generic[Item, Result]):
             await asyncio.gather(*self._flushes)
             await asyncio.sleep(0)
 
+    def _may_flush(self, loop: asyncio.AbstractEventLoop) -> bool:
+        under_way = len(self._flushes)
+        return under_way == 0 or (
+            under_way < self._concurrency
+            and (len(self._waiting) >= self._max_batch or loop.time() >= self._newest_started + _PATIENCE_SECONDS)
+        )
+
     def _start(self) -> None:
         self._start_scheduled = False
-        while self._waiting and len(self._flushes) < self._concurrency:
+        self._flush_what_may()
+
+    def _flush_what_may(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting and self._may_flush(loop):
             batch = self._next_batch()
             if batch:
-                task = asyncio.get_running_loop().create_task(self._run(batch))
+                task = loop.create_task(self._run(batch))
                 self._flushes.add(task)
-                task.add_done_callback(self._finished)
+                self._newest_started = loop.time()
+                patience = loop.call_later(_PATIENCE_SECONDS, self._flush_what_may)
+                task.add_done_callback(partial(self._finished, patience))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, patience: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
+        patience.cancel()
         self._flushes.discard(task)
-        self._start()
+        self._flush_what_may()
+
+    def _expire_later(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]) -> None:
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][1].done():
+            deadlines.popleft()
+        deadlines.append((loop.time() + self._deadline_seconds, future))
+        if self._expiry is None:
+            self._expiry = loop.call_at(deadlines[0][0], self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        loop = asyncio.get_running_loop()
+        while self._deadlines and (self._deadlines[0][1].done() or self._deadlines[0][0] <= loop.time()):
+            future = self._deadlines.popleft()[1]
+            if not future.done():
+                future.set_exception(
+                    DeadlineError(
+                        f"not done within {self._deadline_seconds:g} s; whether it happened is unknown, try again shortly"
+                    )
+                )
+        if self._deadlines:
+            self._expiry = loop.call_at(self._deadlines[0][0], self._expire)
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []

@@ -187,7 +187,7 @@ async def test_the_purge_of_keys_walks_the_index_of_their_age(pool):
 
 async def test_scores_without_a_key_are_stored_whatever_becomes_of_the_look_at_the_keys(pool, monkeypatch):
     """The connection breaks after the commit: only those with a key can't be told."""
-    monkeypatch.setattr(ledger, "_KNOWN", "select pg_terminate_backend(pg_backend_pid()), %s::text[], %s::text[]")
+    monkeypatch.setattr(ledger, "_KNOWN", "select pg_terminate_backend(pg_backend_pid()), %s::text, %s::text")
     async with pool.connection() as conn:
         await ledger.create_seasons(conn, ["s"])
         await ledger.append(conn, [Score("s", "ann", 1, "k")])
