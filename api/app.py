@@ -12,18 +12,17 @@ from typing import Final
 
 import structlog
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 
 from api import openapi
 from api.board_changes import follow_changes
 from api.boards import Boards
-from api.errors import HANDLERS, internal_error
+from api.errors import HANDLERS
+from api.front import Front
 from api.health_api import HealthApi
 from api.intake import Intake
-from api.request_log import RequestLog
 from api.resets import Resets
 from api.seasons_api import SeasonsApi
-from api.top_cache import ServeKept, TopCache
+from api.top_cache import TopCache
 from shared.lifetime import die_with_parent
 from shared.logs import configure_logs
 from shared.postgres import connection_settings, create_pool
@@ -48,7 +47,7 @@ def api_connection(settings: ServiceSettings) -> str:
     )
 
 
-def create_app(settings: ServiceSettings) -> Starlette:
+def create_app(settings: ServiceSettings) -> Front:
     """The application; it connects when its lifespan starts."""
     timeout_seconds = settings.request_timeout_ms / 1000
     pool = create_pool(
@@ -76,21 +75,17 @@ def create_app(settings: ServiceSettings) -> Starlette:
             await client.aclose()
             await pool.close()
 
+    seasons_api = SeasonsApi(intake, boards, resets, top_cache)
     app = Starlette(
-        routes=[
-            *SeasonsApi(intake, boards, resets, top_cache).routes(),
-            *HealthApi(pool, client).routes(),
-            openapi.route(),
-        ],
-        middleware=[Middleware(RequestLog, on_error=internal_error), Middleware(ServeKept, cache=top_cache)],
+        routes=[*seasons_api.routes(), *HealthApi(pool, client).routes(), openapi.route()],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return app
+    return Front(app, top_cache, seasons_api.hot)
 
 
-def create_served_app() -> Starlette:
+def create_served_app() -> Front:
     """What uvicorn calls in each of its processes."""
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:

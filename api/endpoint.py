@@ -1,38 +1,30 @@
-"""Plain ASGI endpoints: a handler takes a call and returns bytes, nothing is built that is not sent.
-
-Starlette's router calls them directly; Request and Response objects would halve the rate of the hot paths.
-"""
+"""Plain ASGI endpoints: a handler takes a call and returns an answer, whatever it raises is answered here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
+import structlog
 from starlette.types import Receive, Scope, Send
 
-from shared.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestError
+from api.answers import Answer, request_id, send_answer
+from api.errors import error_answer, internal_error
+from shared.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestError, LeaderboardError
 from shared.scores import SeasonId, UserId, parse_season_id, parse_user_id
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _MAX_DIGITS: Final = 7
+_MAX_PARAMETERS: Final = 32
 _BODY_SECONDS: Final = 10.0
 _TOLD: Final = 200
 
 T = TypeVar("T")
 
-
-Headers: TypeAlias = list[tuple[bytes, bytes]]
-
-
-class Answer(NamedTuple):
-    """`headers` go beside those that every JSON answer has."""
-
-    status: int
-    body: bytes
-    headers: Sequence[tuple[bytes, bytes]] = ()
+log = structlog.get_logger()
 
 
 class Call:
@@ -48,6 +40,10 @@ class Call:
         """All headers of that name (lower case), as Latin-1."""
         return [str(value, "latin-1") for found, value in self.scope["headers"] if found == name]
 
+    def header(self, name: bytes) -> bytes | None:
+        """The header of that name (lower case); of several the first."""
+        return next((value for found, value in self.scope["headers"] if found == name), None)
+
     @property
     def season_id(self) -> SeasonId:
         return parse_season_id(self.scope["path_params"]["sid"])
@@ -56,11 +52,16 @@ class Call:
         """Parameters of the query string; of a repeated one the last counts."""
         try:
             text = self.scope["query_string"].decode("ascii")
-            return dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=32))
+            if "%" in text or "+" in text or text.count("&") >= _MAX_PARAMETERS:
+                pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS)
+                return dict(pairs)
         except ValueError as error:
             raise InvalidRequestError(
-                "the query string must be percent-encoded UTF-8 of at most 32 parameters", code="invalid_query"
+                f"the query string must be percent-encoded UTF-8 of at most {_MAX_PARAMETERS} parameters",
+                code="invalid_query",
             ) from error
+        # Nothing to decode: the same in a tenth of the time.
+        return {name: value for name, _, value in [part.partition("=") for part in text.split("&") if part]}
 
     async def json(self, decoder: msgspec.json.Decoder[T]) -> T:
         """The body, decoded. Raises BodyTooLargeError, BodyTimeoutError too."""
@@ -107,23 +108,14 @@ class Endpoint:
         self._handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, body, headers = await self._handle(Call(scope, receive))
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [*json_headers(body), *headers],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
-
-
-def json_headers(body: bytes) -> Headers:
-    return [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-
-
-def json_answer(value: Any, status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-    return Answer(status, msgspec.json.encode(value), headers)
+        try:
+            answer = await self._handle(Call(scope, receive))
+        except LeaderboardError as error:
+            answer = error_answer(scope, error)
+        except Exception:
+            log.exception("request failed", request_id=request_id(scope), method=scope["method"], path=scope["path"])
+            answer = internal_error(scope)
+        await send_answer(scope, send, answer)
 
 
 def user_id_in(query: dict[str, str]) -> UserId:

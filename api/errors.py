@@ -1,8 +1,7 @@
-"""Errors as JSON: the one handler that turns exceptions into answers."""
+"""Errors as JSON: the one place that turns exceptions into answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from api.request_log import request_id
+from api.answers import Answer, json_answer, request_id
 from shared.errors import LeaderboardError
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -28,35 +27,33 @@ class ErrorBody(msgspec.Struct, frozen=True, rename="camel"):
     request_id: str
 
 
-async def on_leaderboard_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, LeaderboardError)
-    headers = {}
+def error_answer(scope: Scope, error: LeaderboardError) -> Answer:
+    headers = []
     if error.retry_after_seconds is not None:
-        headers["retry-after"] = str(error.retry_after_seconds)
+        headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
     if error.status in (408, 413):
         # The rest of the body was not read; the connection can't be used for another request.
-        headers["connection"] = "close"
-    return _answer(request.scope, error.status, error.message, error.code, headers)
+        headers.append((b"connection", b"close"))
+    return json_answer(ErrorBody(error.message, error.code, request_id(scope)), error.status, headers)
 
 
-async def on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    message = _MESSAGES.get(error.status_code, error.detail)
-    code = _CODES.get(error.status_code, HTTPStatus(error.status_code).name.lower())
-    return _answer(request.scope, error.status_code, message, code, error.headers)
-
-
-def internal_error(scope: Scope) -> Response:
+def internal_error(scope: Scope) -> Answer:
     """The answer to what no handler expected: the client learns nothing but the id that the log has as well."""
-    return _answer(scope, 500, "internal error; please report it with the requestId", "internal_error", None)
+    message = "internal error; please report it with the requestId"
+    return json_answer(ErrorBody(message, "internal_error", request_id(scope)), 500)
 
 
-def _answer(scope: Scope, status: int, message: str, code: str, headers: Mapping[str, str] | None) -> Response:
-    body = msgspec.json.encode(ErrorBody(message, code, request_id(scope)))
-    return Response(body, status, headers, media_type="application/json")
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What the router refuses."""
+    assert isinstance(error, HTTPException)
+    own = request_id(request.scope)
+    body = ErrorBody(
+        _MESSAGES.get(error.status_code, error.detail),
+        _CODES.get(error.status_code, HTTPStatus(error.status_code).name.lower()),
+        own,
+    )
+    headers = {**(error.headers or {}), "x-request-id": own}
+    return Response(msgspec.json.encode(body), error.status_code, headers, media_type="application/json")
 
 
-HANDLERS: dict[Any, Any] = {
-    LeaderboardError: on_leaderboard_error,
-    HTTPException: on_http_exception,
-}
+HANDLERS: dict[Any, Any] = {HTTPException: _on_http_exception}

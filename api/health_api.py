@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from api.endpoint import Answer, Call, Endpoint, json_answer
+from api.answers import Answer, json_answer
+from api.endpoint import Call, Endpoint
 from shared.postgres import Pool
 from shared.probes import probe
 from shared.redis_client import Client

@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api.endpoint import Answer, Call, Endpoint
+from api.answers import Answer
+from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
 from api.openapi_parts import (
     ANN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -9,8 +10,9 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
+from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
-from api.endpoint import Answer, Call, Endpoint, json_answer, user_id_in, whole_number_in
+from api.endpoint import Call, Endpoint, user_id_in, whole_number_in
 from api.intake import Intake
 from api.resets import Resets
 from api.top_cache import TopCache, key_of
@@ -29,6 +31,8 @@ from shared.scores import (
 
 # Tells a client that its score had been stored before; the name is the one that Stripe's API made known.
 _REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
+
+_NOW: Final = (NO_STORE,)
 
 
 class ScoreBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -105,22 +109,27 @@ class _OnlyItsMethod(Route):
 
 
 class SeasonsApi:
+    """`hot`: what games ask all the time, by method and what follows the season's id in the path."""
+
     def __init__(self, intake: Intake, boards: Boards, resets: Resets, top_cache: TopCache) -> None:
         self._intake = intake
         self._boards = boards
         self._top_cache = top_cache
         self._resets = resets
         self._score_decoder = msgspec.json.Decoder(ScoreBody)
+        self.hot: Mapping[tuple[str, str], Endpoint] = {
+            ("POST", "scores"): Endpoint(self.add_score),
+            ("GET", "leaderboard/top"): Endpoint(self.top),
+            ("GET", "leaderboard/rank"): Endpoint(self.rank),
+            ("GET", "leaderboard/around"): Endpoint(self.around),
+        }
 
     def routes(self) -> list[Route]:
         register_url_convertor("anything", _Anything())
         register_url_convertor("nothing_else", _NothingElse())
         season = "/v1/seasons/{sid:anything}"
         return [
-            Route(f"{season}/scores", Endpoint(self.add_score), methods=["POST"]),
-            Route(f"{season}/leaderboard/top", Endpoint(self.top), methods=["GET"]),
-            Route(f"{season}/leaderboard/rank", Endpoint(self.rank), methods=["GET"]),
-            Route(f"{season}/leaderboard/around", Endpoint(self.around), methods=["GET"]),
+            *(Route(f"{season}/{rest}", app, methods=[method]) for (method, rest), app in self.hot.items()),
             Route("/v1/seasons/{sid}", Endpoint(self.delete), methods=["DELETE"]),
             _OnlyItsMethod("/v1/seasons/{sid:nothing_else}", Endpoint(self.delete), methods=["DELETE"]),
         ]
@@ -141,12 +150,13 @@ class SeasonsApi:
             entries = await self._boards.top(season_id, limit)
             return msgspec.json.encode(Top(season_id, [Player(*entry) for entry in entries]))
 
-        return Answer(200, await self._top_cache.fetch(key_of(call.scope), season_id, load))
+        found = await self._top_cache.fetch(key_of(call.scope), season_id, load)
+        return found.to(call.header(b"if-none-match"))
 
     async def rank(self, call: Call) -> Answer:
         season_id, user_id = call.season_id, user_id_in(call.query())
         rank, score = await self._boards.rank(season_id, user_id)
-        return json_answer(Rank(season_id, user_id, rank, score))
+        return json_answer(Rank(season_id, user_id, rank, score), headers=_NOW)
 
     async def around(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
@@ -154,7 +164,7 @@ class SeasonsApi:
         size = whole_number_in(query, "range", default=DEFAULT_AROUND_RANGE, lowest=0, highest=MAX_AROUND_RANGE)
         first_rank, entries = await self._boards.around(season_id, user_id, size)
         items = [RankedPlayer(rank, *entry) for rank, entry in enumerate(entries, first_rank)]
-        return json_answer(Around(season_id, user_id, size, items))
+        return json_answer(Around(season_id, user_id, size, items), headers=_NOW)
 
     async def delete(self, call: Call) -> Answer:
         season_id = call.season_id

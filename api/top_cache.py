@@ -1,7 +1,7 @@
 """Encoded answers for top-N, kept in this process until their season changes. No read is older than a second.
 
-Dropped when the worker says that the season changed; kept only while somebody listens for that. Looked up in front of
-the router: on a quiet board an answer costs no more than sending it.
+Dropped when the worker says that the season changed; kept only while somebody listens for that. On a quiet board an
+answer costs no more than sending it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
-from api.endpoint import json_headers
+from api.answers import TaggedAnswer
 from shared.scores import SeasonId
 
 _MAX_AGE_SECONDS: Final = 1.0
@@ -46,8 +46,7 @@ def key_of(scope: Scope) -> Key | None:
 @dataclass(slots=True)
 class _Kept:
     season_id: SeasonId
-    start: Message
-    body: Message
+    answer: TaggedAnswer
     stale_at: float
 
 
@@ -56,7 +55,7 @@ class _Flight:
     """A look-up under way, shared by all who ask for the same meanwhile."""
 
     season_id: SeasonId
-    task: asyncio.Task[bytes]
+    task: asyncio.Task[TaggedAnswer]
     started: float
 
 
@@ -70,8 +69,8 @@ class TopCache:
         self._flights: dict[Key, _Flight] = {}
         self._keys: defaultdict[SeasonId, set[Key]] = defaultdict(set)
 
-    def get(self, key: Key) -> tuple[Message, Message] | None:
-        """The two ASGI messages of a kept answer, None where there is none or it is a second old."""
+    def get(self, key: Key) -> TaggedAnswer | None:
+        """A kept answer, None where there is none or it is a second old."""
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -79,15 +78,15 @@ class TopCache:
             self._unlist(key, kept.season_id)
             self._forget(key)
             return None
-        return kept.start, kept.body
+        return kept.answer
 
-    async def fetch(self, key: Key | None, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> bytes:
-        """What `load` returns, called once for all who ask at the same time. Raises what it raises."""
+    async def fetch(self, key: Key | None, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> TaggedAnswer:
+        """The answer whose body `load` returns, called once for all who ask at the same time. Raises what it raises."""
         if key is None:
-            return await load()
+            return TaggedAnswer(await load())
         flight = self._flights.get(key)
         if flight is None:
-            flight = _Flight(season_id, asyncio.ensure_future(load()), time.monotonic())
+            flight = _Flight(season_id, asyncio.ensure_future(_tagged(load)), time.monotonic())
             self._flights[key] = flight
             self._keys[season_id].add(key)
             flight.task.add_done_callback(lambda _task: self._landed(key, flight))
@@ -118,15 +117,10 @@ class TopCache:
             self._unlist(key, flight.season_id)
             self._forget(key)
             return
-        body = flight.task.result()
+        answer = flight.task.result()
         self._forget(key)  # were it looked up although an answer is kept, the count of bytes must stay right
-        self._kept[key] = _Kept(
-            flight.season_id,
-            {"type": "http.response.start", "status": 200, "headers": json_headers(body)},
-            {"type": "http.response.body", "body": body},
-            flight.started + _MAX_AGE_SECONDS,
-        )
-        self._bytes += len(body) + _ENTRY_BYTES
+        self._kept[key] = _Kept(flight.season_id, answer, flight.started + _MAX_AGE_SECONDS)
+        self._bytes += len(answer.body) + _ENTRY_BYTES
         while self._bytes > _MAX_BYTES:
             oldest = next(iter(self._kept))
             self._unlist(oldest, self._kept[oldest].season_id)
@@ -135,7 +129,7 @@ class TopCache:
     def _forget(self, key: Key) -> None:
         kept = self._kept.pop(key, None)
         if kept is not None:
-            self._bytes -= len(kept.body["body"]) + _ENTRY_BYTES
+            self._bytes -= len(kept.answer.body) + _ENTRY_BYTES
 
     def _unlist(self, key: Key, season_id: SeasonId) -> None:
         keys = self._keys[season_id]
@@ -144,20 +138,5 @@ class TopCache:
             del self._keys[season_id]
 
 
-class ServeKept:
-    """Middleware in front of the router: answers what is kept, passes on everything else."""
-
-    def __init__(self, app: ASGIApp, cache: TopCache) -> None:
-        self._app = app
-        self._cache = cache
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            key = key_of(scope)
-            kept = None if key is None else self._cache.get(key)
-            if kept is not None:
-                start, body = kept
-                await send(start)
-                await send(body)
-                return
-        await self._app(scope, receive, send)
+async def _tagged(load: Callable[[], Awaitable[bytes]]) -> TaggedAnswer:
+    return TaggedAnswer(await load())

@@ -23,7 +23,8 @@ _APPEND = """
 with entry as (
   insert into score_events (season_id, epoch, id, user_id, delta) overriding system value
   select s.season_id, seasons.epoch, nextval('score_events_id_seq'), s.user_id, s.delta
-  from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[]) as s (season_id, user_id, delta)
+  from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[])
+    as s (season_id, user_id, delta)
   left join seasons on seasons.season_id = s.season_id
   returning id, season_id, epoch, user_id, delta
 )

@@ -68,11 +68,11 @@ async def test_a_look_up_that_a_change_overtook_is_not_kept_nor_joined(cache):
     joined = asyncio.create_task(cache.fetch(KEY, "s", lambda: pytest.fail("a second look-up")))
     await asyncio.sleep(0)
     cache.drop(["s"])
-    assert await cache.fetch(KEY, "s", lambda: answer(b"after")) == b"after"
+    assert (await cache.fetch(KEY, "s", lambda: answer(b"after"))).body == b"after"
     release.set()
-    assert await first == await joined == b"before"
+    assert (await first).body == (await joined).body == b"before"
     await asyncio.sleep(0)
-    assert cache.get(KEY)[1]["body"] == b"after"
+    assert cache.get(KEY).body == b"after"
 
 
 async def test_a_failed_look_up_fails_all_who_wait_and_the_next_one_tries_again(cache):
@@ -81,7 +81,7 @@ async def test_a_failed_look_up_fails_all_who_wait_and_the_next_one_tries_again(
 
     results = await asyncio.gather(*(cache.fetch(KEY, "s", fail) for _ in range(3)), return_exceptions=True)
     assert [str(result) for result in results] == ["away"] * 3
-    assert await cache.fetch(KEY, "s", lambda: answer(b"{}")) == b"{}"
+    assert (await cache.fetch(KEY, "s", lambda: answer(b"{}"))).body == b"{}"
 
 
 async def test_a_client_that_leaves_does_not_cancel_the_look_up_of_the_others(cache):
@@ -96,7 +96,7 @@ async def test_a_client_that_leaves_does_not_cancel_the_look_up_of_the_others(ca
     await asyncio.sleep(0)
     leaving.cancel()
     release.set()
-    assert await staying == b"{}"
+    assert (await staying).body == b"{}"
 
 
 async def test_an_answer_of_a_second_ago_is_not_given(cache, monkeypatch):
@@ -151,6 +151,37 @@ async def test_a_head_request_gets_the_headers_of_the_kept_answer(http, add, dra
     assert head.headers["content-length"] == got.headers["content-length"]
 
 
+@pytest.mark.parametrize("query", ["", "?limit=3", "?limit=03"])
+async def test_who_has_the_answer_already_is_told_so_until_it_changes(http, add, drain, query):
+    await add(("s", "ann", 1))
+    await drain()
+    first = await http.get(TOP + query)
+    while not first.json()["items"]:
+        first = await http.get(TOP + query)
+    tag = first.headers["etag"]
+    assert first.headers["cache-control"] == "no-cache"
+    for told in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = await http.get(TOP + query, headers={"If-None-Match": told})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert again.headers["cache-control"] == "no-cache"
+        assert "content-length" not in again.headers
+    for told in ('"other"', tag.strip('"'), ""):
+        assert (await http.get(TOP + query, headers={"If-None-Match": told})).content == first.content
+    await add(("s", "ann", 1))
+    await drain()
+    while (changed := await http.get(TOP + query, headers={"If-None-Match": tag})).status_code == 304:
+        pass
+    assert changed.json()["items"] == [{"userId": "ann", "score": 2}]
+
+
+async def test_what_has_no_tag_is_not_to_be_stored(http, add, drain):
+    await add(("s", "ann", 1))
+    await drain()
+    for rest in ("rank", "around"):
+        response = await http.get(f"/v1/seasons/s/leaderboard/{rest}?userId=ann")
+        assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
+
+
 async def test_an_unusual_query_is_answered_all_the_same(http, add, drain):
     await add(("s", "ann", 1))
     await drain()
@@ -178,7 +209,9 @@ async def test_a_kept_answer_is_sent_as_the_first_one_was_but_for_its_request_id
         response = await http.get(TOP)
         assert response.json() == {"seasonId": "s", "items": []}
         names = sorted(name for name, _ in response.headers.multi_items())
-        assert names == ["content-length", "content-type", "date", "server", "x-request-id"]
+        assert names == [
+            *("cache-control", "content-length", "content-type", "date", "etag", "server", "x-request-id"),
+        ]
         ids.add(response.headers["x-request-id"])
     assert len(ids) == 5
 

@@ -20,10 +20,10 @@ def test_it_is_a_valid_document():
 
 
 def test_it_describes_each_route_and_no_other():
-    app = create_app(make_settings("postgresql://nobody", "redis://nobody"))
+    front = create_app(make_settings("postgresql://nobody", "redis://nobody"))
     routes = {
         (re.sub(r":\w+}", "}", route.path), method.lower())
-        for route in app.routes
+        for route in front.app.routes
         for method in route.methods - {"HEAD"}
     }
     described = {(path, method) for path, item in document()["paths"].items() for method in item}

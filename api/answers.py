@@ -1,0 +1,71 @@
+"""What a handler returns and how it goes out: nothing is built that is not sent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+from starlette.types import Scope, Send
+
+Header: TypeAlias = tuple[bytes, bytes]
+
+_JSON: Final = (b"content-type", b"application/json")
+_REQUEST_ID: Final = "leaderboard.request_id"
+
+# A cache may keep the answer and must ask each time whether it still holds.
+_NO_CACHE: Final = (b"cache-control", b"no-cache")
+
+NO_STORE: Final = (b"cache-control", b"no-store")
+"""For what holds at this moment only and has no tag to ask by."""
+
+
+class Answer(NamedTuple):
+    """A JSON body; none with status 304. `headers` go beside those that every answer has."""
+
+    status: int
+    body: bytes
+    headers: Sequence[Header] = ()
+
+
+def json_answer(value: Any, status: int = 200, headers: Sequence[Header] = ()) -> Answer:
+    return Answer(status, msgspec.json.encode(value), headers)
+
+
+class TaggedAnswer:
+    """A body and its ETag (RFC 9110, 8.8.3)."""
+
+    __slots__ = ("_tag", "_unchanged", "_whole", "body")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self._tag = b'"%b"' % hashlib.blake2b(body, digest_size=8).hexdigest().encode()
+        headers = ((b"etag", self._tag), _NO_CACHE)
+        self._whole = Answer(200, body, headers)
+        self._unchanged = Answer(304, b"", headers)
+
+    def to(self, if_none_match: bytes | None) -> Answer:
+        """What a client gets that sent this If-None-Match: 304 where it has the body already."""
+        if if_none_match is not None and (self._tag in if_none_match or if_none_match == b"*"):
+            return self._unchanged
+        return self._whole
+
+
+async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
+    """Send it, with the id of its request."""
+    status, body, headers = answer
+    own = (b"x-request-id", scope[_REQUEST_ID])
+    if status != 304:
+        headers = (_JSON, (b"content-length", b"%d" % len(body)), *headers)
+    await send({"type": "http.response.start", "status": status, "headers": (*headers, own)})
+    await send({"type": "http.response.body", "body": body})
+
+
+def set_request_id(scope: Scope, own: bytes) -> None:
+    scope[_REQUEST_ID] = own
+
+
+def request_id(scope: Scope) -> str:
+    own: bytes = scope[_REQUEST_ID]
+    return own.decode()
