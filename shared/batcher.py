@@ -129,7 +129,7 @@ class Batcher(Generic[Item, Result]):
         while self._deadlines and (self._deadlines[0][1].done() or self._deadlines[0][0] <= loop.time()):
             future = self._deadlines.popleft()[1]
             if not future.done():
-                told = f"not done within {self._deadline_seconds:g} s; whether it happened is unknown, try again shortly"
+                told = f"not done within {self._deadline_seconds:g} s; it may have happened or not, try again shortly"
                 future.set_exception(DeadlineError(told))
         if self._deadlines:
             self._expiry = loop.call_at(self._deadlines[0][0], self._expire)
