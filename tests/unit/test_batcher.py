@@ -113,6 +113,40 @@ async def test_flushes_run_beside_each_other_up_to_the_concurrency(gate):
     assert await asyncio.gather(*tasks) == list("ABCDEF")
 
 
+async def test_a_few_wait_for_the_flush_under_way_even_where_another_were_allowed(gate):
+    batcher = batcher_of(gate.flush, concurrency=2)
+    first = await begun(batcher, "a")
+    await gate.began()
+    later = await begun(batcher, "bc")
+    await one_turn()
+    assert gate.batches == [["a"]]
+    gate.open.set()
+    assert await asyncio.gather(*first, *later) == ["A", "B", "C"]
+    assert gate.batches == [["a"], ["b", "c"]]
+
+
+async def test_a_flush_that_is_slow_keeps_those_who_wait_no_longer(gate):
+    batcher = batcher_of(gate.flush, concurrency=2)
+    first = await begun(batcher, "a")
+    await gate.began()
+    later = await begun(batcher, "bc")
+    assert await gate.began() == ["b", "c"]
+    gate.open.set()
+    assert await asyncio.gather(*first, *later) == ["A", "B", "C"]
+
+
+async def test_each_item_has_a_deadline_of_its_own(gate):
+    batcher = batcher_of(gate.flush, deadline_seconds=0.05, clock=lambda: 0.0)
+    first = await begun(batcher, "a")
+    await asyncio.wait(first)
+    second = await begun(batcher, "b")
+    await asyncio.wait(second)
+    assert [type(task.exception()) for task in (*first, *second)] == [DeadlineError] * 2
+    gate.open.set()
+    await batcher.drain()
+    assert await batcher.submit("c") == "C"
+
+
 async def test_an_error_of_one_item_is_its_own():
     async def flush(items):
         return [ValueError(item) if item == "bad" else item for item in items]
