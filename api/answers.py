@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 from starlette.types import Scope, Send
 
+from api.whole_answers import send_whole
+
 Header: TypeAlias = tuple[bytes, bytes]
 
 _JSON: Final = (b"content-type", b"application/json")
@@ -55,10 +57,13 @@ class TaggedAnswer:
 async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
     """Send it, with the id of its request."""
     status, body, headers = answer
-    own = (b"x-request-id", scope[_REQUEST_ID])
+    headers = (*headers, (b"x-request-id", scope[_REQUEST_ID]))
     if status != 304:
         headers = (_JSON, (b"content-length", b"%d" % len(body)), *headers)
-    await send({"type": "http.response.start", "status": status, "headers": (*headers, own)})
+    send_at_once = send_whole(scope) if status < 400 else None
+    if send_at_once is not None and send_at_once(status, headers, body):
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

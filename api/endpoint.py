@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
@@ -13,13 +12,12 @@ from starlette.types import Receive, Scope, Send
 
 from api.answers import Answer, request_id, send_answer
 from api.errors import error_answer, internal_error
-from shared.errors import BodyTimeoutError, BodyTooLargeError, InvalidRequestError, LeaderboardError
+from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError
 from shared.scores import SeasonId, UserId, parse_season_id, parse_user_id
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _MAX_DIGITS: Final = 7
 _MAX_PARAMETERS: Final = 32
-_BODY_SECONDS: Final = 10.0
 _TOLD: Final = 200
 
 T = TypeVar("T")
@@ -64,7 +62,7 @@ class Call:
         return {name: value for name, _, value in [part.partition("=") for part in text.split("&") if part]}
 
     async def json(self, decoder: msgspec.json.Decoder[T]) -> T:
-        """The body, decoded. Raises BodyTooLargeError, BodyTimeoutError too."""
+        """The body, decoded. Raises BodyTooLargeError too."""
         body = await self._body()
         try:
             return decoder.decode(body)
@@ -74,28 +72,25 @@ class Call:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json") from error
 
-    async def _body(self) -> bytes:
+    async def _body(self) -> bytearray:
+        # How long it may take, the server sees to (api.http_protocol).
         for name, value in self.scope["headers"]:
             # The server has checked that it is a number; one of thousands of digits would be slow to read.
             if name == b"content-length" and (
                 len(value.lstrip(b"0")) > _MAX_DIGITS or int(value[-_MAX_DIGITS:]) > MAX_BODY_BYTES
             ):
                 raise _too_large()
-        chunks = bytearray()
-        try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                more = True
-                while more:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise InvalidRequestError("the client left before the body was complete", code="incomplete")
-                    chunks += message.get("body", b"")
-                    if len(chunks) > MAX_BODY_BYTES:
-                        raise _too_large()
-                    more = message.get("more_body", False)
-        except TimeoutError as error:
-            raise BodyTimeoutError(f"the body did not arrive within {_BODY_SECONDS:g} s") from error
-        return bytes(chunks)
+        body = bytearray()
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidRequestError("the client left before the body was complete", code="incomplete")
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY_BYTES:
+                raise _too_large()
+            more = message.get("more_body", False)
+        return body
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]

@@ -31,7 +31,7 @@ def error_answer(scope: Scope, error: LeaderboardError) -> Answer:
     headers = []
     if error.retry_after_seconds is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
-    if error.status in (408, 413):
+    if error.status == 413:
         # The rest of the body was not read; the connection can't be used for another request.
         headers.append((b"connection", b"close"))
     return json_answer(ErrorBody(error.message, error.code, request_id(scope)), error.status, headers)

@@ -13,11 +13,15 @@ from typing import Any, Final
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from api import whole_answers
 from api.declined_upgrade import body_parser
 from api.endpoint import MAX_BODY_BYTES
 from api.refusals import (
+    BODY_SECONDS,
+    BODY_TIMEOUT,
     HEAD_SECONDS,
     HEAD_TIMEOUT,
     HEAD_TOO_LARGE,
@@ -95,6 +99,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._unproductive_bytes = 0
         _on_body(self, body)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        whole_answers.offer(cycle)
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         # uvicorn's own, but for the timer: it would arm and cancel one for every request.
         self.server_state.total_requests += 1
@@ -171,14 +179,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._head_unfinished(len(piece))
         elif cycle.response_complete:
             self._leftover(len(piece))
-        else:
-            if self._clock is not None:
-                self._stop_clock()
-            if cycle.more_body:
-                # Chunk extensions and trailers: the parser takes them without end.
-                self._unproductive_bytes += len(piece)
-                if self._unproductive_bytes > MAX_HEAD_BYTES:
-                    self._refuse(HEAD_TOO_LARGE)
+        elif cycle.more_body:
+            self._body_unfinished(len(piece))
+        elif self._clock is not None:
+            self._stop_clock()
 
     def _decline_upgrade(self) -> None:
         self.cycle.more_body = True
@@ -197,6 +201,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if excess := self._excess():
             self._refuse(excess)
 
+    def _body_unfinished(self, size: int) -> None:
+        if self._clock_for is not self.cycle.message_event:
+            self._start_clock(self.cycle.message_event, BODY_SECONDS)
+        # Chunk extensions and trailers: the parser takes them without end.
+        self._unproductive_bytes += size
+        if self._unproductive_bytes > MAX_HEAD_BYTES:
+            self._refuse(HEAD_TOO_LARGE)
+
     def _leftover(self, size: int) -> None:
         """The rest of a body that was not waited for. There is nobody to tell what is wrong with it."""
         if self._clock_for is not self.cycle:
@@ -208,10 +220,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _excess(self) -> Refusal | None:
         return excess(self.url, self.headers, self._unproductive_bytes) if self.scope is not None else None
 
-    def _start_clock(self, waits_for: object) -> None:
+    def _start_clock(self, waits_for: object, seconds: float = HEAD_SECONDS) -> None:
         self._stop_clock()
         self._clock_for = waits_for
-        self._clock = self.loop.call_later(HEAD_SECONDS, self._late)
+        self._clock = self.loop.call_later(seconds, self._late)
 
     def _stop_clock(self) -> None:
         if self._clock is not None:
@@ -223,10 +235,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._clock = None
         if self.transport.is_closing() or self._refusal is not None:
             return
-        if self.scope is None or (self.cycle is not None and self.cycle.scope is self.scope):
+        cycle = self.cycle
+        if self.scope is None or (cycle is not None and cycle.scope is self.scope and cycle.response_complete):
             self._close()  # not one byte of a request: nothing to answer
         else:
-            self._refuse(HEAD_TIMEOUT)
+            self._refuse(BODY_TIMEOUT if cycle is not None and cycle.scope is self.scope else HEAD_TIMEOUT)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Read no further; answer as soon as the requests before are answered, then close."""

@@ -13,6 +13,7 @@ from api.errors import ErrorBody
 MAX_HEAD_BYTES: Final = 16 * 1024
 MAX_URL_BYTES: Final = 8 * 1024
 HEAD_SECONDS: Final = 10.0
+BODY_SECONDS: Final = 10.0
 
 
 class Refusal(NamedTuple):
@@ -25,6 +26,7 @@ INVALID_HTTP: Final = Refusal(400, "invalid_http", "what was sent is not an HTTP
 HEAD_TIMEOUT: Final = Refusal(
     408, "head_timeout", f"request line and headers must arrive within {HEAD_SECONDS:g} s of their first byte"
 )
+BODY_TIMEOUT: Final = Refusal(408, "body_timeout", f"the body did not arrive within {BODY_SECONDS:g} s")
 URL_TOO_LONG: Final = Refusal(414, "url_too_long", f"the request's target must be at most {MAX_URL_BYTES} bytes")
 HEAD_TOO_LARGE: Final = Refusal(
     431, "head_too_large", f"request line and headers must be at most {MAX_HEAD_BYTES} bytes together"

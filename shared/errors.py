@@ -32,13 +32,6 @@ class NotOnBoardError(LeaderboardError):
     code = "not_on_board"
 
 
-class BodyTimeoutError(LeaderboardError):
-    """The client took too long to send its request."""
-
-    status = 408
-    code = "body_timeout"
-
-
 class BodyTooLargeError(LeaderboardError):
     status = 413
     code = "body_too_large"

@@ -118,7 +118,7 @@ async def test_more_than_can_wait_is_refused_at_once_and_what_was_taken_is_store
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(http, monkeypatch):
-    monkeypatch.setattr("api.endpoint._BODY_SECONDS", 0.1)
+    monkeypatch.setattr("api.http_protocol.BODY_SECONDS", 0.1)
     reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
     head = f"POST {SEASON}/scores HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n"
     writer.write(head.encode() + b'{"userId":')

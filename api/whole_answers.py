@@ -1,0 +1,48 @@
+"""An answer that is there as a whole goes out in one write.
+
+Offered by our HTTP protocol beside ASGI's messages: two of them, two regular expressions for each header and two writes
+take longer than all that a handler does for a kept answer. What does not fit goes the way of the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Final, TypeAlias
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+_KEY: Final = "leaderboard.whole_answer"
+
+SendWhole: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]], bytes], bool]
+"""Takes status, headers that are known to be well-formed (content-length among them, but no connection) and body.
+Returns whether it took them."""
+
+
+def offer(cycle: RequestResponseCycle) -> None:
+    """Let the application of this request answer in one write."""
+    cycle.scope[_KEY] = partial(_send, cycle)  # type: ignore[typeddict-unknown-key]
+
+
+def withdraw(scope: Scope) -> None:
+    """For who wants to see the messages."""
+    scope.pop(_KEY, None)
+
+
+def send_whole(scope: Scope) -> SendWhole | None:
+    """What the server offers, None where it does not."""
+    return scope.get(_KEY)
+
+
+def _send(cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+    if cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive or cycle.scope["method"] == "HEAD":
+        return False
+    # As RequestResponseCycle.send does it.
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    lines = b"".join([b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)])
+    cycle.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], lines, body))
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
