@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 from starlette.types import Scope, Send
 
-from api.whole_answers import send_whole
+from api import whole_answers
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -60,8 +60,8 @@ async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
     headers = (*headers, (b"x-request-id", scope[_REQUEST_ID]))
     if status != 304:
         headers = (_JSON, (b"content-length", b"%d" % len(body)), *headers)
-    send_at_once = send_whole(scope) if status < 400 else None
-    if send_at_once is not None and send_at_once(status, headers, body):
+    send_whole = whole_answers.take(scope)
+    if send_whole is not None and status < 400 and send_whole(status, headers, body):
         return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -23,6 +23,7 @@ from api.intake import Intake
 from api.resets import Resets
 from api.seasons_api import SeasonsApi
 from api.top_cache import TopCache
+from shared import garbage
 from shared.lifetime import die_with_parent
 from shared.logs import configure_logs
 from shared.postgres import connection_settings, create_pool
@@ -92,4 +93,6 @@ def create_served_app() -> Front:
         die_with_parent(signal.SIGTERM, parent.pid)
     settings = load_service_settings()
     configure_logs(settings, "api")
-    return create_app(settings)
+    app = create_app(settings)
+    garbage.settle()
+    return app

@@ -25,14 +25,11 @@ def offer(cycle: RequestResponseCycle) -> None:
     cycle.scope[_KEY] = partial(_send, cycle)  # type: ignore[typeddict-unknown-key]
 
 
-def withdraw(scope: Scope) -> None:
-    """For who wants to see the messages."""
-    scope.pop(_KEY, None)
-
-
-def send_whole(scope: Scope) -> SendWhole | None:
-    """What the server offers, None where it does not."""
-    return scope.get(_KEY)
+def take(scope: Scope) -> SendWhole | None:
+    """What the server offered, None where it did not. Once: kept in the scope it would be a cycle of references, and
+    each request garbage that only the collector finds."""
+    taken: SendWhole | None = scope.pop(_KEY, None)
+    return taken
 
 
 def _send(cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
