@@ -31,7 +31,8 @@ class Batcher(Generic[Item, Result]):
     """Collects items of one event loop and flushes up to `max_batch` together.
 
     A flush costs much and an item in it little, so a second one begins beside the first only where a whole batch waits
-    or the first is slow; `concurrency` bounds them.
+    or the first is slow; `concurrency` bounds them. After a flush the next one lets `linger_seconds` pass: whoever had
+    an answer just now may have more to say.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Batcher(Generic[Item, Result]):
         concurrency: int,
         max_waiting: int,
         deadline_seconds: float,
+        linger_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._flush = flush
@@ -49,6 +51,7 @@ class Batcher(Generic[Item, Result]):
         self._concurrency = concurrency
         self._max_waiting = max_waiting
         self._deadline_seconds = deadline_seconds
+        self._linger_seconds = linger_seconds
         self._clock = clock
         self._pace = Pace(max_batch=max_batch, concurrency=concurrency)
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
@@ -113,7 +116,11 @@ class Batcher(Generic[Item, Result]):
     def _finished(self, patience: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
         patience.cancel()
         self._flushes.discard(task)
-        self._flush_what_may()
+        if self._linger_seconds and self._waiting and not self._start_scheduled:
+            self._start_scheduled = True
+            asyncio.get_running_loop().call_later(self._linger_seconds, self._start)
+        elif not self._start_scheduled:
+            self._flush_what_may()
 
     def _expire_later(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]) -> None:
         deadlines = self._deadlines

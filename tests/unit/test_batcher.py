@@ -135,6 +135,22 @@ async def test_a_flush_that_is_slow_keeps_those_who_wait_no_longer(gate):
     assert await asyncio.gather(*first, *later) == ["A", "B", "C"]
 
 
+async def test_after_a_flush_the_next_one_waits_for_those_who_have_their_answer_to_come_again(gate):
+    batcher = batcher_of(gate.flush, linger_seconds=0.01)
+
+    async def twice(item):
+        return [await batcher.submit(item), await batcher.submit(item)]
+
+    first = asyncio.create_task(twice("a"))
+    await gate.began()
+    second = await begun(batcher, "b")
+    gate.open.set()
+    assert await asyncio.gather(first, *second) == [["A", "A"], "B"]
+    assert gate.batches == [["a"], ["b", "a"]]
+    await batcher.drain()
+    assert await batcher.submit("c") == "C"
+
+
 async def test_each_item_has_a_deadline_of_its_own(gate):
     batcher = batcher_of(gate.flush, deadline_seconds=0.05, clock=lambda: 0.0)
     first = await begun(batcher, "a")
