@@ -61,7 +61,8 @@ async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
     if status != 304:
         headers = (_JSON, (b"content-length", b"%d" % len(body)), *headers)
     send_whole = whole_answers.take(scope)
-    if send_whole is not None and status < 400 and send_whole(status, headers, body):
+    # With 413 the server must see that the connection ends.
+    if send_whole is not None and status != 413 and send_whole(status, headers, body):
         return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
