@@ -78,6 +78,16 @@ async def test_the_scores_of_a_batch_share_one_transaction(http, pool):
     assert await stored(pool) == [(f"u{number:03}", 1) for number in range(300)]
 
 
+@pytest.mark.parametrize("fields", [{}, {"eventId": "k"}])
+async def test_events_are_numbered_in_the_order_of_the_items(http, pool, fields):
+    """So that of a total out of bounds it is the later event which is set aside."""
+    items = [{"userId": f"u{number}", "delta": 1} for number in range(7)]
+    await send(http, *items[:-1], {**items[-1], **fields})
+    async with pool.connection() as conn:
+        found = await (await conn.execute("select user_id from outbox order by id")).fetchall()
+    assert found == [(item["userId"],) for item in items]
+
+
 async def test_a_batch_sent_again_is_replayed_item_by_item(http, pool, drain, truth):
     items = [keyed("k1"), keyed("k2"), keyed("k1"), keyed('"k2"'), ANN]
     assert await send(http, *items) == [QUEUED, QUEUED, REPLAYED, REPLAYED, QUEUED]
