@@ -22,9 +22,10 @@ from shared.scores import Score, SeasonId, all_acceptable, parse_delta, parse_id
 MAX_ITEMS: Final = 5000
 NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 
-Item: TypeAlias = Score | LeaderboardError
-"""An item as it came: a score, or why it is none."""
+_MANY: Final = 20 * MAX_ITEMS
+"""Values that an array of scores has no use for, however wrong some of them are."""
 
+_STRING: Final = re.compile(rb'(?s)"(?:[^"\\]|\\.)*+(?:"|\\?\Z)')
 _LINE: Final = re.compile(rb"[^\n]+")
 _LIST: Final = msgspec.json.Decoder(list[ScoreBody])
 _RAW_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -35,6 +36,10 @@ class ItemResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     status: Literal["queued", "replayed", "refused"]
     code: str | msgspec.UnsetType = msgspec.UNSET
     error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+Item: TypeAlias = Score | ItemResult
+"""An item as it came: a score, or the result of what is none; not the exception, which would hold on to its frames."""
 
 
 class BatchQueued(msgspec.Struct, frozen=True, rename="camel"):
@@ -64,6 +69,7 @@ def read_array(season_id: SeasonId, body: bytearray) -> list[Item]:
     try:
         bodies = decoded(_LIST, body)
     except InvalidRequestError:  # one item is to blame, or the array itself
+        _require_few_values(body)
         items = decoded(_RAW_LIST, body)
         _require_count(len(items), f"{len(items)} came")
         return [_item(season_id, raw) for raw in items]
@@ -88,6 +94,14 @@ def _lines(body: bytearray) -> Iterator[bytes]:
     return (line for match in _LINE.finditer(body) if (line := match[0].strip()))
 
 
+def _require_few_values(body: bytes) -> None:
+    """Half a million numbers, looked at one by one, would take 34 MB."""
+    if body.count(b",") >= _MANY and (commas := _STRING.sub(b"", body).count(b",")) >= _MANY:
+        raise InvalidRequestError(
+            f"a batch must hold 1 to {MAX_ITEMS} scores; {commas + 1} values came", code="invalid_body"
+        )
+
+
 def _require_count(count: int, came: str) -> None:
     if not 1 <= count <= MAX_ITEMS:
         raise InvalidRequestError(f"a batch must hold 1 to {MAX_ITEMS} scores; {came}", code="invalid_body")
@@ -106,7 +120,7 @@ def _item(season_id: SeasonId, text: bytes | msgspec.Raw) -> Item:
     try:
         return _checked(season_id, decoded(_ITEM, text))
     except InvalidRequestError as error:
-        return error
+        return refused(error)
 
 
 def _checked(season_id: SeasonId, body: ScoreBody) -> Item:
@@ -114,4 +128,4 @@ def _checked(season_id: SeasonId, body: ScoreBody) -> Item:
         key = None if body.event_id is None else parse_idempotency_key(body.event_id)
         return Score(season_id, parse_user_id(body.user_id), parse_delta(body.delta), key)
     except InvalidRequestError as error:
-        return error
+        return refused(error)

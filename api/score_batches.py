@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from starlette.routing import Route
 
@@ -19,15 +20,16 @@ from api.batch_format import (
     REPLAYED,
     BatchQueued,
     BatchRefused,
+    Item,
     ItemResult,
     read_array,
     read_lines,
     refused,
 )
-from api.endpoint import Call, Endpoint
-from api.ledger_writes import store
+from api.endpoint import MAX_BODY_BYTES, Call, Endpoint
+from api.ledger_writes import Result, store
 from shared.batcher import Batcher
-from shared.errors import BodyTooLargeError, InvalidRequestError, OverloadedError, UnavailableError
+from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError, OverloadedError, UnavailableError
 from shared.postgres import Pool
 from shared.scores import Score, SeasonId
 from shared.settings import ServiceSettings
@@ -36,14 +38,31 @@ _AT_ONCE: Final = 2
 _WAITING: Final = 32
 _BODIES_BYTES: Final = 8 * 1024 * 1024
 """Of all batches of the process, on their way, waiting or at work: some thirty of 5,000 scores."""
+_DIGITS: Final = 7
 
 
-class _Batch(NamedTuple):
-    """Not decoded before its turn: as scores it takes several times the memory."""
+@dataclass(slots=True)
+class _Batch:
+    """Not decoded before its turn: as scores it takes several times the memory.
+
+    Nor is the body kept after it: an error on its way refers to the frames that it came through, and they to it, so
+    that until the next collection of garbage all stays that they refer to.
+    """
 
     season_id: SeasonId
     body: bytearray
     in_lines: bool
+
+    def read(self) -> list[Item]:
+        """The items. Raises InvalidRequestError, without a reference to the body."""
+        body, self.body = self.body, b""
+        try:
+            return read_lines(self.season_id, body) if self.in_lines else read_array(self.season_id, body)
+        except InvalidRequestError as error:
+            refusal = error.with_traceback(None)
+            refusal.__cause__ = refusal.__context__ = None
+        del body
+        raise refusal
 
 
 class ScoreBatches:
@@ -71,12 +90,12 @@ class ScoreBatches:
                 "a batch takes no Idempotency-Key: give each of its scores an eventId, then send it again as it is",
                 code="invalid_idempotency_key",
             )
-        with self._room() as take:
+        with self._room(_announced_bytes(call)) as take:
+            batch = _Batch(season_id, await _body(call, take), _in_lines(call))
             try:
-                body = await call.body(take)
-            except BodyTooLargeError as error:
-                raise BodyTooLargeError(f"{error.message}; send it as two batches") from error
-            results = await self._batcher.submit(_Batch(season_id, body, _in_lines(call)))
+                results = await self._batcher.submit(batch)
+            finally:
+                batch.body = b""
         queued, replayed = results.count(QUEUED), results.count(REPLAYED)
         if queued + replayed == 0:
             message = "every score of the batch was refused; results says why"
@@ -87,17 +106,24 @@ class ScoreBatches:
         await self._batcher.drain()
 
     @contextmanager
-    def _room(self) -> Iterator[Callable[[int], None]]:
-        """For the bytes of one body, taken as they come and given back at the end."""
+    def _room(self, announced_bytes: int) -> Iterator[Callable[[int], None]]:
+        """For the bytes of one body, taken as they come and given back at the end.
+
+        What is announced takes no room yet; where there is none for it now, it is not even read.
+        """
         taken = 0
+
+        def require(size: int) -> None:
+            if self._bodies_bytes + size > _BODIES_BYTES:
+                raise OverloadedError("too many batches are on their way; not stored, try again shortly")
 
         def take(size: int) -> None:
             nonlocal taken
-            if self._bodies_bytes + size > _BODIES_BYTES:
-                raise OverloadedError("too many batches are on their way; not stored, try again shortly")
+            require(size)
             taken += size
             self._bodies_bytes += size
 
+        require(announced_bytes)
         try:
             yield take
         finally:
@@ -107,22 +133,31 @@ class ScoreBatches:
         return [await self._store_one(batch) for batch in batches]
 
     async def _store_one(self, batch: _Batch) -> list[ItemResult]:
-        read = read_lines if batch.in_lines else read_array
-        items = read(batch.season_id, batch.body)
+        items = batch.read()
         scores = [item for item in items if isinstance(item, Score)]
         stored = iter(await store(self._pool, scores) if scores else ())
-        results: list[ItemResult] = []
-        for item in items:
-            result = next(stored) if isinstance(item, Score) else item
-            if isinstance(result, UnavailableError):
-                raise result  # what became of this one is not known
-            if result is False:
-                results.append(QUEUED)
-            elif result is True:
-                results.append(REPLAYED)
-            else:
-                results.append(refused(result))
-        return results
+        return [_told(next(stored)) if isinstance(item, Score) else item for item in items]
+
+
+async def _body(call: Call, take: Callable[[int], None]) -> bytes:
+    try:
+        return await call.body(take)
+    except BodyTooLargeError as error:
+        raise BodyTooLargeError(f"{error.message}; send it as two batches") from error
+
+
+def _announced_bytes(call: Call) -> int:
+    """As far as it may be: what announces more than a body may have is told so when it is read."""
+    length = call.header(b"content-length") or b"0"
+    return min(int(length[-_DIGITS:]), MAX_BODY_BYTES)
+
+
+def _told(result: Result) -> ItemResult:
+    if isinstance(result, UnavailableError):
+        raise result  # what became of this one is not known
+    if isinstance(result, LeaderboardError):
+        return refused(result)
+    return REPLAYED if result else QUEUED
 
 
 def _in_lines(call: Call) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.batch_format import MAX_ITEMS, read_array, read_lines
+from api.batch_format import MAX_ITEMS, ItemResult, read_array, read_lines
 from shared.errors import InvalidRequestError
 from shared.scores import (
     MAX_SCORE,
@@ -32,7 +32,7 @@ def read(way, *items):
 
 
 def code_of(item):
-    return item.code if isinstance(item, InvalidRequestError) else None
+    return item.code if isinstance(item, ItemResult) else None
 
 
 @pytest.fixture(params=READERS)
@@ -80,7 +80,7 @@ def test_items_come_in_order(way):
 def test_a_bad_item_fails_itself_alone(way, item, code):
     found = read(way, ANN, item, ANN)
     assert [code_of(each) for each in found] == [None, code, None]
-    assert found[1].message
+    assert found[1].error
     assert found[0] == found[2] == Score("s", "ann", 5)
 
 
@@ -112,6 +112,19 @@ def test_1_to_5000_items(way):
 )
 def test_what_is_no_array_is_refused(body, code):
     assert refused_as("array", body)[0] == code
+
+
+def test_far_too_many_values_are_counted_without_taking_them_apart(monkeypatch):
+    monkeypatch.setattr("api.batch_format._RAW_LIST", None)
+    for body in (b"[" + b"1," * 200_000 + b"1]", b"[" + b'"\\"",' * 200_000 + b'"'):
+        code, message = refused_as("array", body)
+        assert code == "invalid_body"
+        assert "20000" in message
+
+
+def test_commas_in_strings_are_no_values():
+    many = json.dumps([{"userId": "," * 128, "delta": 1}] * 1000 + [7]).encode()
+    assert [code_of(item) for item in read_array("s", many)] == [None] * 1000 + ["invalid_body"]
 
 
 def test_an_item_that_is_no_utf8_fails_itself_alone():
