@@ -94,7 +94,7 @@ def _lines(body: bytearray) -> Iterator[bytes]:
     return (line for match in _LINE.finditer(body) if (line := match[0].strip()))
 
 
-def _require_few_values(body: bytes) -> None:
+def _require_few_values(body: bytearray) -> None:
     """Half a million numbers, looked at one by one, would take 34 MB."""
     if body.count(b",") >= _MANY and (commas := _STRING.sub(b"", body).count(b",")) >= _MANY:
         raise InvalidRequestError(

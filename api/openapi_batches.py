@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.batch_format import MAX_ITEMS, NDJSON, BatchQueued, BatchRefused, ItemResult
+from api.batch_format import MAX_ITEMS, BatchQueued, BatchRefused, ItemResult
 from api.openapi_parts import SEASON, SID, Json, answer, json_content, operation, schema_of
 from api.seasons_api import ScoreBody
 
@@ -21,9 +21,8 @@ _REFUSED: Final = {
 def add_scores() -> Json:
     items = {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": schema_of(ScoreBody)}
     content = json_content(items, _ITEMS)
-    for kind in sorted(NDJSON):
-        # Of what comes in lines the schema is that of the array which the lines are.
-        content[kind] = {"schema": items}
+    # Of what comes in lines the schema is that of the array which the lines are. Its other names say nothing new.
+    content["application/x-ndjson"] = {"schema": items}
     queued = {
         "seasonId": SEASON,
         "queued": 1,

@@ -55,7 +55,7 @@ class _Batch:
 
     def read(self) -> list[Item]:
         """The items. Raises InvalidRequestError, without a reference to the body."""
-        body, self.body = self.body, b""
+        body, self.body = self.body, bytearray()
         try:
             return read_lines(self.season_id, body) if self.in_lines else read_array(self.season_id, body)
         except InvalidRequestError as error:
@@ -95,7 +95,7 @@ class ScoreBatches:
             try:
                 results = await self._batcher.submit(batch)
             finally:
-                batch.body = b""
+                batch.body = bytearray()
         queued, replayed = results.count(QUEUED), results.count(REPLAYED)
         if queued + replayed == 0:
             message = "every score of the batch was refused; results says why"
@@ -139,7 +139,7 @@ class ScoreBatches:
         return [_told(next(stored)) if isinstance(item, Score) else item for item in items]
 
 
-async def _body(call: Call, take: Callable[[int], None]) -> bytes:
+async def _body(call: Call, take: Callable[[int], None]) -> bytearray:
     try:
         return await call.body(take)
     except BodyTooLargeError as error:

@@ -7,7 +7,7 @@ import json
 import schemathesis
 
 
-@schemathesis.serializer("application/x-ndjson", "application/ndjson", "application/jsonl")
+@schemathesis.serializer("application/x-ndjson")
 def in_lines(_context, items):
     """A JSON text a line."""
     return b"\n".join(json.dumps(item).encode() for item in items) if isinstance(items, list) else json.dumps(items)
