@@ -21,6 +21,7 @@ from api.front import Front
 from api.health_api import HealthApi
 from api.intake import Intake
 from api.resets import Resets
+from api.score_batches import ScoreBatches
 from api.seasons_api import SeasonsApi
 from api.top_cache import TopCache
 from shared import garbage
@@ -58,6 +59,7 @@ def create_app(settings: ServiceSettings) -> Front:
     listener = create_client(settings.redis_url, "api-changes", timeout_seconds=timeout_seconds, retries=0)
     top_cache = TopCache()
     intake = Intake(pool, settings)
+    score_batches = ScoreBatches(pool, settings)
     boards = Boards(client, settings)
     resets = Resets(pool, Projection(client), settings)
 
@@ -68,7 +70,7 @@ def create_app(settings: ServiceSettings) -> Front:
         following = asyncio.create_task(follow_changes(listener, top_cache))
         try:
             yield
-            await intake.drain()
+            await asyncio.gather(intake.drain(), score_batches.drain())
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
@@ -78,7 +80,12 @@ def create_app(settings: ServiceSettings) -> Front:
 
     seasons_api = SeasonsApi(intake, boards, resets, top_cache)
     app = Starlette(
-        routes=[*seasons_api.routes(), *HealthApi(pool, client).routes(), openapi.route()],
+        routes=[
+            *seasons_api.routes(),
+            *score_batches.routes(),
+            *HealthApi(pool, client).routes(),
+            openapi.route(),
+        ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

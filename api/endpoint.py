@@ -63,16 +63,10 @@ class Call:
 
     async def json(self, decoder: msgspec.json.Decoder[T]) -> T:
         """The body, decoded. Raises BodyTooLargeError too."""
-        body = await self._body()
-        try:
-            return decoder.decode(body)
-        except msgspec.ValidationError as error:
-            told = str(error)[:_TOLD]  # it may name a field that somebody made up
-            raise InvalidRequestError(f"the body is not as expected: {told}", code="invalid_body") from error
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json") from error
+        return decoded(decoder, await self.body())
 
-    async def _body(self) -> bytearray:
+    async def body(self, take: Callable[[int], None] | None = None) -> bytearray:
+        """The body; `take` is told of each part's size as it comes, and may raise."""
         # How long it may take, the server sees to (api.http_protocol).
         for name, value in self.scope["headers"]:
             # The server has checked that it is a number; one of thousands of digits would be slow to read.
@@ -86,7 +80,10 @@ class Call:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise InvalidRequestError("the client left before the body was complete", code="incomplete")
-            body += message.get("body", b"")
+            part = message.get("body", b"")
+            if take is not None:
+                take(len(part))
+            body += part
             if len(body) > MAX_BODY_BYTES:
                 raise _too_large()
             more = message.get("more_body", False)
@@ -111,6 +108,17 @@ class Endpoint:
             log.exception("request failed", request_id=request_id(scope), method=scope["method"], path=scope["path"])
             answer = internal_error(scope)
         await send_answer(scope, send, answer)
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | msgspec.Raw) -> T:
+    """What the bytes say, or InvalidRequestError."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        told = str(error)[:_TOLD]  # it may name a field that somebody made up
+        raise InvalidRequestError(f"the body is not as expected: {told}", code="invalid_body") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json") from error
 
 
 def user_id_in(query: dict[str, str]) -> UserId:

@@ -6,17 +6,11 @@ unknown. Its client may, with an idempotency key.
 
 from __future__ import annotations
 
-import psycopg
-import structlog
-
-from shared import ledger
+from api.ledger_writes import Result, store
 from shared.batcher import Batcher
-from shared.errors import InvalidRequestError, KeyReusedError, PostgresUnavailableError
-from shared.postgres import REFUSED, Connection, Pool, renew_if_lost
+from shared.postgres import Pool
 from shared.scores import Score
 from shared.settings import ServiceSettings
-
-log = structlog.get_logger()
 
 
 class Intake:
@@ -43,45 +37,5 @@ class Intake:
     async def drain(self) -> None:
         await self._batcher.drain()
 
-    async def _commit(self, scores: list[Score]) -> list[Exception | bool]:
-        try:
-            async with self._pool.connection() as conn:
-                return await _store(conn, scores)
-        except (psycopg.Error, OSError, TimeoutError) as error:
-            await renew_if_lost(self._pool, error)
-            log.warning("commit failed", scores=len(scores), error=str(error).strip() or type(error).__name__)
-            raise PostgresUnavailableError("the ledger does not answer; try again shortly") from error
-
-
-async def _store(conn: Connection, scores: list[Score]) -> list[Exception | bool]:
-    """Insert the scores; one that the database refuses does not fail its neighbours."""
-    try:
-        try:
-            outcomes = await ledger.append(conn, scores)
-        except ledger.UnknownSeasonError:
-            await ledger.create_seasons(conn, [score.season_id for score in scores])
-            outcomes = await ledger.append(conn, scores)
-    except REFUSED as error:
-        if len(scores) > 1:
-            return [(await _store(conn, [score]))[0] for score in scores]
-        log.warning("score refused by the database", score=scores[0]._asdict(), error=str(error).strip())
-        return [InvalidRequestError("the ledger does not take this score", code="score_refused")]
-    return [
-        await _told(conn, score, outcome) if outcome != "stored" else False
-        for score, outcome in zip(scores, outcomes, strict=True)
-    ]
-
-
-async def _told(conn: Connection, score: Score, outcome: ledger.Outcome) -> Exception | bool:
-    """What the client hears of a score that was not stored just now."""
-    match outcome:
-        case "replayed":
-            return True
-        case "reused":
-            return KeyReusedError(
-                f"the idempotency key {score.key} came with another userId or delta before; a new score needs a new key"
-            )
-        case "unknown":
-            return PostgresUnavailableError("the ledger does not answer; send it again with the same key")
-        case _:  # "expired" just now: it is free again
-            return (await _store(conn, [score]))[0]
+    async def _commit(self, scores: list[Score]) -> list[Result]:
+        return await store(self._pool, scores)

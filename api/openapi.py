@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
+from api import openapi_batches
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
@@ -37,7 +38,7 @@ from shared.probes import Readiness
 
 PATH: Final = "/openapi.json"
 
-_STRUCTS: Final = (ScoreBody, Queued, Top, Rank, Around, Deleted, Readiness, ErrorBody)
+_STRUCTS: Final = (ScoreBody, Queued, Top, Rank, Around, Deleted, Readiness, ErrorBody, *openapi_batches.STRUCTS)
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -89,6 +90,7 @@ def _paths() -> Json:
     season = "/v1/seasons/{sid}"
     return {
         f"{season}/scores": {"post": add_score},
+        f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         f"{season}/leaderboard/top": {
             "get": operation(
                 "top",

@@ -51,6 +51,7 @@ _MESSAGES: Final = {
     "invalid_body": "the body is not as expected: Object missing required field `delta`",
     "invalid_idempotency_key": "Idempotency-Key and eventId differ; send one of them, or both alike",
     "idempotency_key_reused": "the idempotency key k1 came with another userId or delta before",
+    "batch_refused": "every score of the batch was refused; results says why",
     "score_refused": "the ledger does not take this score",
     "incomplete": "the client left before the body was complete",
     "not_on_board": "player is not on the board of this season",

@@ -97,7 +97,7 @@ class _Anything(Convertor[str]):
 class _NothingElse(_Anything):
     """The same, but for the paths below a season: those have methods of their own."""
 
-    regex = r"(?![\s\S]*/(?:scores|leaderboard/(?:top|rank|around))$)[\s\S]*"
+    regex = r"(?![\s\S]*/(?:scores(?:/batch)?|leaderboard/(?:top|rank|around))$)[\s\S]*"
 
 
 class _OnlyItsMethod(Route):

@@ -17,14 +17,19 @@ from shared.scores import Score
 # reach 4,700). The event takes its season's epoch as of now; an unknown season leaves it null, which the NOT NULL
 # constraint refuses, so that the statement inserts all rows or none.
 #
+# Scores are numbered before the join, which may turn their order around: events are folded in the order of their ids.
+#
 # Ids come as one text, joined by a control character, which no id can hold: an array parameter would be taken apart
 # element by element in Python, at twice the price of the insert.
 _APPEND = """
 with entry as (
   insert into score_events (season_id, epoch, id, user_id, delta) overriding system value
-  select s.season_id, seasons.epoch, nextval('score_events_id_seq'), s.user_id, s.delta
-  from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[])
-    as s (season_id, user_id, delta)
+  select s.season_id, seasons.epoch, s.id, s.user_id, s.delta
+  from (
+    select nextval('score_events_id_seq') as id, given.*
+    from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[])
+      as given (season_id, user_id, delta)
+  ) as s
   left join seasons on seasons.season_id = s.season_id
   returning id, season_id, epoch, user_id, delta
 )
@@ -37,10 +42,13 @@ select id, 'score', season_id, epoch, user_id, delta from entry
 # a key and lost finds its row committed. An empty key is none.
 _APPEND_KEYED = """
 with incoming as (
-  select nextval('score_events_id_seq') as id, s.season_id, s.user_id, s.delta, nullif(s.key, '') as key, s.place,
-    seasons.epoch
-  from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[], string_to_array(%s, E'\\x1f'))
-    with ordinality as s (season_id, user_id, delta, key, place)
+  select s.id, s.season_id, s.user_id, s.delta, nullif(s.key, '') as key, s.place, seasons.epoch
+  from (
+    select nextval('score_events_id_seq') as id, given.*
+    from unnest(
+      string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[], string_to_array(%s, E'\\x1f')
+    ) with ordinality as given (season_id, user_id, delta, key, place)
+  ) as s
   left join seasons on seasons.season_id = s.season_id
 ), fresh as (
   insert into idempotency_keys (season_id, key, event_id, user_id, delta)

@@ -6,6 +6,7 @@ The wire contract's bounds live here alone; `shared.schema` repeats them as CHEC
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple, NewType
 
 from shared.errors import InvalidRequestError
@@ -36,6 +37,7 @@ _SEASON_ID = re.compile(rf"[{SEASON_ID_CHARACTERS}]{{1,{MAX_SEASON_ID_LENGTH}}}"
 # Surrogates are no characters; PostgreSQL can't store them.
 _FORBIDDEN_IN_USER_ID = re.compile(rf"[{CONTROL_CHARACTERS}\ud800-\udfff]")
 _KEY = re.compile(rf"[{KEY_CHARACTERS}]{{1,{MAX_KEY_LENGTH}}}")
+_KEYS = re.compile(rf"[{KEY_CHARACTERS}]*")
 
 
 class Score(NamedTuple):
@@ -96,3 +98,23 @@ def parse_idempotency_key(text: str) -> IdempotencyKey:
             code="invalid_idempotency_key",
         )
     return IdempotencyKey(text)
+
+
+def all_acceptable(user_ids: Sequence[str], deltas: Sequence[int], keys: Sequence[str]) -> bool:
+    """Whether the functions above would take all of these, and as they are: a fifth of the time for thousands.
+
+    Where it says no, each has to be asked for itself: a key in quotes is not taken as it is.
+    """
+    all_keys = "".join(keys)
+    return (
+        all(user_ids)
+        and max(map(len, user_ids), default=0) <= MAX_USER_ID_LENGTH
+        and _FORBIDDEN_IN_USER_ID.search("".join(user_ids)) is None
+        and all(deltas)
+        and min(deltas, default=0) >= -MAX_SCORE
+        and max(deltas, default=0) <= MAX_SCORE
+        and all(keys)
+        and max(map(len, keys), default=0) <= MAX_KEY_LENGTH
+        and '"' not in all_keys
+        and _KEYS.fullmatch(all_keys) is not None
+    )

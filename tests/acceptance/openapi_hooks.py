@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import schemathesis
+
+
+@schemathesis.serializer("application/x-ndjson")
+def in_lines(_context, items):
+    """A JSON text a line."""
+    return b"\n".join(json.dumps(item).encode() for item in items) if isinstance(items, list) else json.dumps(items)
 
 
 @schemathesis.hook

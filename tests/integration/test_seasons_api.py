@@ -308,6 +308,8 @@ async def test_an_unknown_path_is_404(http, path):
         ("POST", "/leaderboard/top", {"GET", "HEAD"}),
         ("GET", "", {"DELETE"}),
         ("DELETE", "/scores", {"POST"}),
+        ("GET", "/scores/batch", {"POST"}),
+        ("DELETE", "/scores/batch", {"POST"}),
         ("DELETE", "/leaderboard/rank", {"GET", "HEAD"}),
     ],
 )

@@ -1,0 +1,108 @@
+"""Scores into the ledger, and what their clients hear: one rule for scores that share a commit and for batches.
+
+All scores of a call that the database takes are inserted by one statement, and so in one transaction. A commit whose
+outcome is unknown is not tried again here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+import psycopg
+import structlog
+
+from shared import ledger
+from shared.errors import InvalidRequestError, KeyReusedError, LeaderboardError, PostgresUnavailableError
+from shared.postgres import REFUSED, Connection, Pool, renew_if_lost
+from shared.scores import Score
+
+Result: TypeAlias = LeaderboardError | bool
+"""Whether the score had been stored before, under the same key; or why it is not stored."""
+
+_SEARCH_SECONDS: Final = 2.0
+"""How long the scores at fault are looked for: thousands of them would take thousands of statements."""
+
+log = structlog.get_logger()
+
+
+async def store(pool: Pool, scores: Sequence[Score]) -> list[Result]:
+    """Store the scores, durably; returns what became of each. One that the database refuses fails no other.
+
+    Raises PostgresUnavailableError; then all of them may be stored, or none.
+    """
+    try:
+        async with pool.connection() as conn:
+            return await _store(conn, scores)
+    except (psycopg.Error, OSError, TimeoutError) as error:
+        await renew_if_lost(pool, error)
+        log.warning("commit failed", scores=len(scores), error=str(error).strip() or type(error).__name__)
+        raise PostgresUnavailableError("the ledger does not answer; try again shortly") from error
+
+
+async def _store(conn: Connection, scores: Sequence[Score]) -> list[Result]:
+    try:
+        outcomes = await _append(conn, scores)
+    except REFUSED:
+        refused = await _find_refused(conn, scores)
+        if not refused:
+            raise
+        taken = [score for place, score in enumerate(scores) if place not in refused]
+        results = iter(await _store(conn, taken) if taken else ())
+        return [refused[place] if place in refused else next(results) for place in range(len(scores))]
+    told = [
+        False if outcome == "stored" else _told(score, outcome) for score, outcome in zip(scores, outcomes, strict=True)
+    ]
+    if "expired" in outcomes:
+        free_again = [place for place, outcome in enumerate(outcomes) if outcome == "expired"]
+        stored_now = await _store(conn, [scores[place] for place in free_again])
+        for place, result in zip(free_again, stored_now, strict=True):
+            told[place] = result
+    return told
+
+
+async def _append(conn: Connection, scores: Sequence[Score]) -> Sequence[ledger.Outcome]:
+    try:
+        return await ledger.append(conn, scores)
+    except ledger.UnknownSeasonError:
+        await ledger.create_seasons(conn, [score.season_id for score in scores])
+        return await ledger.append(conn, scores)
+
+
+async def _find_refused(conn: Connection, scores: Sequence[Score]) -> dict[int, LeaderboardError]:
+    """The places of those that the database refuses, found by halving. TimeoutError where there are too many."""
+    async with asyncio.timeout(_SEARCH_SECONDS):
+        return {
+            place: InvalidRequestError("the ledger does not take this score", code="score_refused")
+            for place in await _refused_places(conn, scores, 0)
+        }
+
+
+async def _refused_places(conn: Connection, scores: Sequence[Score], first: int) -> list[int]:
+    try:
+        # Nothing of it stays. Halves that did would hold their keys while others are tried, and no longer in order.
+        async with conn.transaction(force_rollback=True):
+            await ledger.create_seasons(conn, [score.season_id for score in scores])
+            await ledger.append(conn, scores)
+    except REFUSED as error:
+        if len(scores) == 1:
+            log.warning("score refused by the database", score=scores[0]._asdict(), error=str(error).strip())
+            return [first]
+        middle = len(scores) // 2
+        return [
+            *await _refused_places(conn, scores[:middle], first),
+            *await _refused_places(conn, scores[middle:], first + middle),
+        ]
+    return []
+
+
+def _told(score: Score, outcome: ledger.Outcome) -> Result:
+    """What the client hears of a score that was not stored just now."""
+    if outcome == "replayed":
+        return True
+    if outcome == "reused":
+        return KeyReusedError(
+            f"the idempotency key {score.key} came with another userId or delta before; a new score needs a new key"
+        )
+    return PostgresUnavailableError("the ledger does not answer; send it again with the same key")

@@ -1,0 +1,165 @@
+"""POST …/scores/batch: thousands of scores in one request and one transaction, with a result for each.
+
+Bounded, so that batches take neither all connections nor all memory: bodies are read by whoever sends one, as far as
+`_BODIES_BYTES` reach, and a turn comes to those that are complete. So a slow sender holds what it has sent and no turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.routing import Route
+
+from api.answers import Answer, json_answer, request_id
+from api.batch_format import (
+    NDJSON,
+    QUEUED,
+    REPLAYED,
+    BatchQueued,
+    BatchRefused,
+    Item,
+    ItemResult,
+    read_array,
+    read_lines,
+    refused,
+)
+from api.endpoint import MAX_BODY_BYTES, Call, Endpoint
+from api.ledger_writes import Result, store
+from shared.batcher import Batcher
+from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError, OverloadedError, UnavailableError
+from shared.postgres import Pool
+from shared.scores import Score, SeasonId
+from shared.settings import ServiceSettings
+
+_AT_ONCE: Final = 2
+_WAITING: Final = 32
+_BODIES_BYTES: Final = 8 * 1024 * 1024
+"""Of all batches of the process, on their way, waiting or at work: some thirty of 5,000 scores."""
+_DIGITS: Final = 7
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Not decoded before its turn: as scores it takes several times the memory.
+
+    Nor is the body kept after it: an error on its way refers to the frames that it came through, and they to it, so
+    that until the next collection of garbage all stays that they refer to.
+    """
+
+    season_id: SeasonId
+    body: bytearray
+    in_lines: bool
+
+    def read(self) -> list[Item]:
+        """The items. Raises InvalidRequestError, without a reference to the body."""
+        body, self.body = self.body, bytearray()
+        try:
+            return read_lines(self.season_id, body) if self.in_lines else read_array(self.season_id, body)
+        except InvalidRequestError as error:
+            refusal = error.with_traceback(None)
+            refusal.__cause__ = refusal.__context__ = None
+        del body
+        raise refusal
+
+
+class ScoreBatches:
+    """Batches of scores of one API process on their way into the ledger."""
+
+    def __init__(self, pool: Pool, settings: ServiceSettings) -> None:
+        self._pool = pool
+        self._bodies_bytes = 0
+        self._batcher: Batcher[_Batch, list[ItemResult]] = Batcher(
+            self._store,
+            max_batch=1,
+            concurrency=min(_AT_ONCE, settings.db_pool_max - 1),
+            max_waiting=_WAITING,
+            deadline_seconds=settings.request_timeout_ms / 1000,
+        )
+
+    def routes(self) -> list[Route]:
+        """Go behind those of the seasons API, which make the path's convertor known."""
+        return [Route("/v1/seasons/{sid:anything}/scores/batch", Endpoint(self.add_scores), methods=["POST"])]
+
+    async def add_scores(self, call: Call) -> Answer:
+        season_id = call.season_id
+        if call.headers(b"idempotency-key"):
+            raise InvalidRequestError(
+                "a batch takes no Idempotency-Key: give each of its scores an eventId, then send it again as it is",
+                code="invalid_idempotency_key",
+            )
+        with self._room(_announced_bytes(call)) as take:
+            batch = _Batch(season_id, await _body(call, take), _in_lines(call))
+            try:
+                results = await self._batcher.submit(batch)
+            finally:
+                batch.body = bytearray()
+        queued, replayed = results.count(QUEUED), results.count(REPLAYED)
+        if queued + replayed == 0:
+            message = "every score of the batch was refused; results says why"
+            return json_answer(BatchRefused(message, "batch_refused", request_id(call.scope), results), 400)
+        return json_answer(BatchQueued(season_id, queued, replayed, len(results) - queued - replayed, results), 202)
+
+    async def drain(self) -> None:
+        await self._batcher.drain()
+
+    @contextmanager
+    def _room(self, announced_bytes: int) -> Iterator[Callable[[int], None]]:
+        """For the bytes of one body, taken as they come and given back at the end.
+
+        What is announced takes no room yet; where there is none for it now, it is not even read.
+        """
+        taken = 0
+
+        def require(size: int) -> None:
+            if self._bodies_bytes + size > _BODIES_BYTES:
+                raise OverloadedError("too many batches are on their way; not stored, try again shortly")
+
+        def take(size: int) -> None:
+            nonlocal taken
+            require(size)
+            taken += size
+            self._bodies_bytes += size
+
+        require(announced_bytes)
+        try:
+            yield take
+        finally:
+            self._bodies_bytes -= taken
+
+    async def _store(self, batches: list[_Batch]) -> list[list[ItemResult]]:
+        return [await self._store_one(batch) for batch in batches]
+
+    async def _store_one(self, batch: _Batch) -> list[ItemResult]:
+        items = batch.read()
+        scores = [item for item in items if isinstance(item, Score)]
+        stored = iter(await store(self._pool, scores) if scores else ())
+        return [_told(next(stored)) if isinstance(item, Score) else item for item in items]
+
+
+async def _body(call: Call, take: Callable[[int], None]) -> bytearray:
+    try:
+        return await call.body(take)
+    except BodyTooLargeError as error:
+        raise BodyTooLargeError(f"{error.message}; send it as two batches") from error
+
+
+def _announced_bytes(call: Call) -> int:
+    """As far as it may be: what announces more than a body may have is told so when it is read."""
+    length = call.header(b"content-length") or b"0"
+    return min(int(length[-_DIGITS:]), MAX_BODY_BYTES)
+
+
+def _told(result: Result) -> ItemResult:
+    if isinstance(result, UnavailableError):
+        raise result  # what became of this one is not known
+    if isinstance(result, LeaderboardError):
+        return refused(result)
+    return REPLAYED if result else QUEUED
+
+
+def _in_lines(call: Call) -> bool:
+    """Whether the body's type says NDJSON; anything else is read as a JSON array."""
+    return any(value.partition(";")[0].strip().lower() in NDJSON for value in call.headers(b"content-type"))
