@@ -30,6 +30,7 @@ from shared.postgres import connection_settings, create_pool
 from shared.projection import Projection
 from shared.redis_client import create_client
 from shared.settings import ServiceSettings, load_service_settings
+from shared.wakeups import Wakeups
 
 _GRACE_SECONDS: Final = 1.0
 """A server that does not even cancel a statement at its own timeout is given up after this much longer."""
@@ -57,7 +58,8 @@ def create_app(settings: ServiceSettings) -> Starlette:
     client = create_client(settings.redis_url, "api", timeout_seconds=timeout_seconds, retries=1)
     listener = create_client(settings.redis_url, "api-changes", timeout_seconds=timeout_seconds, retries=0)
     top_cache = TopCache()
-    intake = Intake(pool, settings)
+    wakeups = Wakeups(client)
+    intake = Intake(pool, wakeups, settings)
     boards = Boards(client, settings)
     resets = Resets(pool, Projection(client), settings)
 
@@ -72,6 +74,7 @@ def create_app(settings: ServiceSettings) -> Starlette:
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+            await wakeups.aclose()
             await listener.aclose()
             await client.aclose()
             await pool.close()

@@ -15,6 +15,7 @@ from shared.errors import InvalidRequestError, KeyReusedError, PostgresUnavailab
 from shared.postgres import REFUSED, Connection, Pool, renew_if_lost
 from shared.scores import Score
 from shared.settings import ServiceSettings
+from shared.wakeups import Wakeups
 
 log = structlog.get_logger()
 
@@ -22,8 +23,9 @@ log = structlog.get_logger()
 class Intake:
     """Scores of one API process on their way into the ledger."""
 
-    def __init__(self, pool: Pool, settings: ServiceSettings) -> None:
+    def __init__(self, pool: Pool, wakeups: Wakeups, settings: ServiceSettings) -> None:
         self._pool = pool
+        self._wakeups = wakeups
         self._batcher: Batcher[Score, bool] = Batcher(
             self._commit,
             max_batch=settings.intake_batch_max,
@@ -45,11 +47,13 @@ class Intake:
     async def _commit(self, scores: list[Score]) -> list[Exception | bool]:
         try:
             async with self._pool.connection() as conn:
-                return await _store(conn, scores)
+                outcomes = await _store(conn, scores)
         except (psycopg.Error, OSError, TimeoutError) as error:
             await renew_if_lost(self._pool, error)
             log.warning("commit failed", scores=len(scores), error=str(error).strip() or type(error).__name__)
             raise PostgresUnavailableError("the ledger does not answer; try again shortly") from error
+        self._wakeups.tell()
+        return outcomes
 
 
 async def _store(conn: Connection, scores: list[Score]) -> list[Exception | bool]:

@@ -13,6 +13,7 @@ from shared.postgres import connection_settings, create_pool
 from shared.projection import Projection
 from shared.redis_client import create_client
 from shared.settings import ServiceSettings
+from shared.wakeups import follow_wakeups
 from worker.batch import STEPS, BatchApplier, Reach
 from worker.floor import Floor
 from worker.health import health_server
@@ -49,13 +50,15 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
     )
     client = create_client(settings.redis_url, "worker", timeout_seconds=_REDIS_SECONDS, retries=2)
     projection = Projection(client)
-    floor = Floor()
+    listener = create_client(settings.redis_url, "worker-wakeups", timeout_seconds=_REDIS_SECONDS, retries=0)
+    floor, hint = Floor(), asyncio.Event()
     applier = BatchApplier(pool, projection, settings.outbox_batch_size, fault_point(settings.fault_point))
     loop = Loop(
         applier,
         pool,
         projection,
         floor,
+        hint,
         batch_size=settings.outbox_batch_size,
         poll_seconds=settings.outbox_poll_ms / 1000,
     )
@@ -68,6 +71,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             batches = tasks.create_task(loop.run(stop))
             serving = tasks.create_task(health.serve())
+            listening = tasks.create_task(follow_wakeups(listener, hint.set))
             upkeep = [
                 tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
@@ -82,9 +86,11 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
             _, unfinished = await asyncio.wait([batches, *upkeep], timeout=_FINISH_SECONDS)
             for task in unfinished:
                 task.cancel()
+            listening.cancel()
             health.should_exit = True
             await serving
     finally:
+        await listener.aclose()
         await client.aclose()
         await pool.close(timeout=0.5)
     log.info("worker stopped", finished=not unfinished)

@@ -17,7 +17,7 @@ from worker.upkeep import Audit, Purge
 async def running_loop(applier, pool, projection):
     """A worker's loop at work, stopped at the end."""
     stop = asyncio.Event()
-    loop = Loop(applier, pool, projection, Floor(), batch_size=500, poll_seconds=0.001)
+    loop = Loop(applier, pool, projection, Floor(), asyncio.Event(), batch_size=500, poll_seconds=0.001)
     task = asyncio.create_task(loop.run(stop))
     yield loop
     stop.set()
