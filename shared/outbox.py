@@ -14,13 +14,17 @@ from shared.scores import SeasonId, UserId
 
 # `id >= floor` skips the dead index entries that finished events leave at the front of the partial index; under a
 # snapshot held open for long they can't be removed and claims grow from 3 to 60 ms. Never `id > last seen`:
-# transactions commit out of order.
-# One row comes back: 500 of them would cost the client as much time as the claim costs the server.
+# transactions commit out of order. Marked done at once, which nobody sees before the commit: done after the fold,
+# it would lengthen the time for which the seasons are locked. One row comes back: 500 would cost the client as much
+# time as the server.
 CLAIM = """
 with claimed as (
-  select id, season_id from outbox
-  where status = 'pending' and id >= %s and season_id <> all(%s)
-  order by id limit %s for update skip locked
+  update outbox set status = 'done', processed_at = clock_timestamp()
+  where id = any(array(
+    select id from outbox
+    where status = 'pending' and id >= %s and season_id <> all(%s)
+    order by id limit %s for update skip locked))
+  returning id, season_id
 )
 select array(select id from claimed), array(select distinct season_id from claimed)
 """
@@ -74,7 +78,8 @@ class Claimed(NamedTuple):
 
 
 async def claim(conn: Connection, *, floor: int, paused: Sequence[SeasonId], limit: int) -> Claimed:
-    """Lock up to `limit` pending events, oldest first, that no other worker holds, until the transaction ends."""
+    """Take up to `limit` pending events, oldest first, that no other worker holds: locked, and done once the caller
+    commits."""
     row = await (await conn.execute(CLAIM, (floor, list(paused), limit))).fetchone()
     assert row is not None
     return Claimed(*row)

@@ -13,19 +13,14 @@ from psycopg import sql
 from shared.postgres import Connection
 from shared.scores import SeasonId, UserId
 
-# Only events of the season's current epoch count; those before a reset are done without effect. The seasons' rows are
-# locked and carry the new token already. In order, so that rows are locked in the same order by everyone. Marking the
-# events in the same statement saves finding them twice.
+# Only events of the season's current epoch count; those before a reset are without effect. The seasons' rows are
+# locked and carry the new token already. In order, so that rows are locked in the same order by everyone.
 _FOLD = """
-with event as (
-  update outbox set status = 'done', processed_at = clock_timestamp()
-  where id = any(%s::bigint[])
-  returning season_id, epoch, user_id, delta
-)
 insert into standings as standing (season_id, epoch, user_id, score, token)
 select event.season_id, event.epoch, event.user_id, sum(event.delta)::bigint, season.token
-from event
+from outbox as event
 join seasons as season on season.season_id = event.season_id and season.epoch = event.epoch
+where event.id = any(%s::bigint[])
 group by event.season_id, event.epoch, event.user_id, season.token
 order by event.season_id, event.epoch, event.user_id
 on conflict (season_id, epoch, user_id) do update
@@ -91,7 +86,7 @@ class Standing(NamedTuple):
 
 
 async def fold(conn: Connection, event_ids: Sequence[int]) -> list[Standing]:
-    """Add the events to their players' standings and mark them done; returns each changed standing.
+    """Add the events to their players' standings; returns each changed standing.
 
     Raises psycopg.DataError or IntegrityError when a sum leaves ±(2^53 - 1).
     """

@@ -47,7 +47,7 @@ class SeasonsLockedError(Exception):
 
 
 class Folded(NamedTuple):
-    """`failures`: events that the database refuses, and why. They are not marked yet, all others are done."""
+    """`failures`: events that the database refuses, and why."""
 
     standings: list[Standing]
     failures: dict[int, str]
