@@ -14,20 +14,23 @@ from shared.scores import SeasonId, UserId
 
 # `id >= floor` skips the dead index entries that finished events leave at the front of the partial index; under a
 # snapshot held open for long they can't be removed and claims grow from 3 to 60 ms. Never `id > last seen`:
-# transactions commit out of order. Marked done at once, which nobody sees before the commit: done after the fold,
-# it would lengthen the time for which the seasons are locked. One row comes back: 500 would cost the client as much
-# time as the server.
-CLAIM = """
+# transactions commit out of order.
+NEXT = """
+select id from outbox
+where status = 'pending' and id >= %s and season_id <> all(%s)
+order by id limit %s for update skip locked
+"""
+
+# Marked done at once, which nobody sees before the commit: marked after the fold, they would lengthen the time for
+# which the seasons are locked. One row comes back: 500 would cost the client as much time as the server.
+CLAIM = f"""
 with claimed as (
   update outbox set status = 'done', processed_at = clock_timestamp()
-  where id = any(array(
-    select id from outbox
-    where status = 'pending' and id >= %s and season_id <> all(%s)
-    order by id limit %s for update skip locked))
+  where id = any(array({NEXT}))
   returning id, season_id
 )
 select array(select id from claimed), array(select distinct season_id from claimed)
-"""
+"""  # noqa: S608 - constants
 
 _MARK_FAILED = """
 update outbox

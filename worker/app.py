@@ -25,6 +25,8 @@ _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _SCRUB_SECONDS: Final = 5.0
 _REDIS_SECONDS: Final = 2.0
+_CONNECTIONS: Final = 7
+"""Two lanes of batches, floor, audit, purge, scrub, /readyz."""
 _STATEMENT_SECONDS: Final = 10
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
@@ -46,7 +48,9 @@ def worker_connection(settings: ServiceSettings) -> str:
 async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; then finish the batch under way, or roll it back after 4 s."""
     pool = create_pool(
-        worker_connection(settings), max_size=min(6, settings.db_pool_max), patience_seconds=_STATEMENT_SECONDS + 5
+        worker_connection(settings),
+        max_size=min(_CONNECTIONS, settings.db_pool_max),
+        patience_seconds=_STATEMENT_SECONDS + 5,
     )
     client = create_client(settings.redis_url, "worker", timeout_seconds=_REDIS_SECONDS, retries=2)
     projection = Projection(client)

@@ -57,7 +57,7 @@ _Fold: TypeAlias = Callable[[Connection, list[int]], Awaitable[Folded]]
 
 
 class BatchApplier:
-    """Applies batches, one at a time. `reach` is told each step of STEPS."""
+    """Applies batches, each in a transaction of its own. `reach` is told each step of STEPS."""
 
     def __init__(self, pool: Pool, projection: Projection, batch_size: int, reach: Reach) -> None:
         self._pool = pool
@@ -65,28 +65,35 @@ class BatchApplier:
         self._batch_size = batch_size
         self._reach = reach
 
-    async def apply(self, *, floor: int, paused: Sequence[SeasonId]) -> Batch:
+    async def apply(
+        self, *, floor: int, paused: Sequence[SeasonId], on_full: Callable[[], None] = lambda: None
+    ) -> Batch:
         """Claim and apply up to a batch of pending events at or above `floor`, leaving `paused` seasons alone.
 
+        `on_full` is called as soon as the claim turns out to be full: more waits, and need not wait for this batch.
         Raises SeasonsLockedError, LateError, SeasonsUnreachableError, psycopg.Error or RedisError; in each case
         nothing is committed.
         """
         started = time.monotonic()
         try:
-            batch, failures = await self._apply(floor, paused, _fold_all)
+            batch, failures = await self._apply(floor, paused, on_full, _fold_all)
         except REFUSED:
             # Savepoints cost every batch two round trips; this costs the rare one a second start.
-            batch, failures = await self._apply(floor, paused, _fold_in_halves)
+            batch, failures = await self._apply(floor, paused, on_full, _fold_in_halves)
         if batch.events:
             _report(batch, failures, time.monotonic() - started)
         return batch
 
-    async def _apply(self, floor: int, paused: Sequence[SeasonId], fold: _Fold) -> tuple[Batch, dict[int, str]]:
+    async def _apply(
+        self, floor: int, paused: Sequence[SeasonId], on_full: Callable[[], None], fold: _Fold
+    ) -> tuple[Batch, dict[int, str]]:
         async with self._pool.connection() as conn, conn.transaction():
             event_ids, season_ids = await outbox.claim(conn, floor=floor, paused=paused, limit=self._batch_size)
             if not event_ids:
                 return Batch(0, 0, 0), {}
             self._reach("claimed")
+            if len(event_ids) == self._batch_size:
+                on_full()
             try:
                 fences = await seasons.lock(conn, season_ids)
                 self._reach("locked")

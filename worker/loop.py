@@ -1,6 +1,8 @@
 """The worker's loop: batch after batch while there is work, polling while there is none, backing off in trouble.
 
-Polling is the guarantee; a hint only makes an idle worker poll sooner.
+Polling is the guarantee; a hint only makes an idle worker poll sooner. While batches are full a second lane begins the
+next one before the last is committed: claims of one season's batch then overlap with what its predecessor still does
+under the season's lock.
 """
 
 from __future__ import annotations
@@ -61,33 +63,52 @@ class Loop:
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
         self._pauses = Pauses()
+        self._more = asyncio.Event()
         self.last_turn = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Apply batches until `stop` is set; the batch under way is finished. Who sets `hint` knows of events."""
-        stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _task: self._hint.set())
+        """Apply batches until `stop` is set; those under way are finished. Who sets `hint` knows of events."""
+        async with asyncio.TaskGroup() as lanes:
+            lanes.create_task(self._lead(stop))
+            lanes.create_task(self._help(stop))
+            await stop.wait()
+            self._hint.set()
+            self._more.set()
+
+    async def _lead(self, stop: asyncio.Event) -> None:
         failures = 0
-        try:
-            while not stop.is_set():
-                try:
-                    rest = await self._turn()
-                    failures = 0
-                except TROUBLE as error:
-                    failures += 1
-                    rest = Rest(backoff_seconds(failures, random.random()), 0.0)  # noqa: S311 - jitter
-                    log.warning(
-                        "batch put off",
-                        error=_told(error),
-                        failures=failures,
-                        retry_seconds=round(rest.pause, 3),
-                    )
-                self.last_turn = time.monotonic()
-                await wait(stop, rest.pause)
-                if rest.listen:
-                    await wait(self._hint, rest.listen)
-        finally:
-            stopping.cancel()
+        while not stop.is_set():
+            try:
+                rest = await self._turn()
+                failures = 0
+            except TROUBLE as error:
+                failures += 1
+                rest = Rest(backoff_seconds(failures, random.random()), 0.0)  # noqa: S311 - jitter
+                log.warning(
+                    "batch put off",
+                    error=_told(error),
+                    failures=failures,
+                    retry_seconds=round(rest.pause, 3),
+                )
+            self.last_turn = time.monotonic()
+            await wait(stop, rest.pause)
+            if rest.listen:
+                await wait(self._hint, rest.listen)
+
+    async def _help(self, stop: asyncio.Event) -> None:
+        """The second lane. What goes wrong here is rolled back and left to the first, with the seasons in trouble."""
+        while True:
+            await self._more.wait()
+            if stop.is_set():
+                return
+            self._more.clear()
+            try:
+                await self._applier.apply(
+                    floor=self._floor.value, paused=self._pauses.in_trouble(), on_full=self._more.set
+                )
+            except (*TROUBLE, SeasonsLockedError) as error:
+                log.debug("batch left to the first lane", error=_told(error))
+                self._more.clear()
 
     async def _turn(self) -> Rest:
         """One batch; returns the rest before the next."""
@@ -95,7 +116,9 @@ class Loop:
         hinted = self._hint.is_set()
         self._hint.clear()  # before the batch: a hint that comes during it may be of events that it does not see
         try:
-            batch = await self._applier.apply(floor=self._floor.value, paused=self._pauses.paused(now))
+            batch = await self._applier.apply(
+                floor=self._floor.value, paused=self._pauses.paused(now), on_full=self._more.set
+            )
         except LateError as error:
             log.info("batch late", error=str(error))
             self._pause(error.season_ids)
