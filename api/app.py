@@ -20,6 +20,7 @@ from api.errors import HANDLERS
 from api.front import Front
 from api.health_api import HealthApi
 from api.intake import Intake
+from api.ledger_writes import LedgerWrites
 from api.resets import Resets
 from api.score_batches import ScoreBatches
 from api.seasons_api import SeasonsApi
@@ -31,6 +32,7 @@ from shared.postgres import connection_settings, create_pool
 from shared.projection import Projection
 from shared.redis_client import create_client
 from shared.settings import ServiceSettings, load_service_settings
+from shared.wakeups import Wakeups
 
 _GRACE_SECONDS: Final = 1.0
 """A server that does not even cancel a statement at its own timeout is given up after this much longer."""
@@ -58,8 +60,10 @@ def create_app(settings: ServiceSettings) -> Front:
     client = create_client(settings.redis_url, "api", timeout_seconds=timeout_seconds, retries=1)
     listener = create_client(settings.redis_url, "api-changes", timeout_seconds=timeout_seconds, retries=0)
     top_cache = TopCache()
-    intake = Intake(pool, settings)
-    score_batches = ScoreBatches(pool, settings)
+    wakeups = Wakeups(client)
+    writes = LedgerWrites(pool, wakeups)
+    intake = Intake(writes, settings)
+    score_batches = ScoreBatches(writes, settings)
     boards = Boards(client, settings)
     resets = Resets(pool, Projection(client), settings)
 
@@ -74,6 +78,7 @@ def create_app(settings: ServiceSettings) -> Front:
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+            await wakeups.aclose()
             await listener.aclose()
             await client.aclose()
             await pool.close()

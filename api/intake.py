@@ -6,9 +6,8 @@ unknown. Its client may, with an idempotency key.
 
 from __future__ import annotations
 
-from api.ledger_writes import Result, store
+from api.ledger_writes import LedgerWrites
 from shared.batcher import Batcher
-from shared.postgres import Pool
 from shared.scores import Score
 from shared.settings import ServiceSettings
 
@@ -16,10 +15,9 @@ from shared.settings import ServiceSettings
 class Intake:
     """Scores of one API process on their way into the ledger."""
 
-    def __init__(self, pool: Pool, settings: ServiceSettings) -> None:
-        self._pool = pool
+    def __init__(self, writes: LedgerWrites, settings: ServiceSettings) -> None:
         self._batcher: Batcher[Score, bool] = Batcher(
-            self._commit,
+            writes.store,
             max_batch=settings.intake_batch_max,
             concurrency=settings.intake_concurrency,
             max_waiting=settings.intake_queue_max,
@@ -36,6 +34,3 @@ class Intake:
 
     async def drain(self) -> None:
         await self._batcher.drain()
-
-    async def _commit(self, scores: list[Score]) -> list[Result]:
-        return await store(self._pool, scores)

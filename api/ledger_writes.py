@@ -17,6 +17,7 @@ from shared import ledger
 from shared.errors import InvalidRequestError, KeyReusedError, LeaderboardError, PostgresUnavailableError
 from shared.postgres import REFUSED, Connection, Pool, renew_if_lost
 from shared.scores import Score
+from shared.wakeups import Wakeups
 
 Result: TypeAlias = LeaderboardError | bool
 """Whether the score had been stored before, under the same key; or why it is not stored."""
@@ -25,6 +26,19 @@ _SEARCH_SECONDS: Final = 2.0
 """How long the scores at fault are looked for: thousands of them would take thousands of statements."""
 
 log = structlog.get_logger()
+
+
+class LedgerWrites:
+    """`store` on the process's connections; idle workers hear of it."""
+
+    def __init__(self, pool: Pool, wakeups: Wakeups) -> None:
+        self._pool = pool
+        self._wakeups = wakeups
+
+    async def store(self, scores: Sequence[Score]) -> list[Result]:
+        results = await store(self._pool, scores)
+        self._wakeups.tell()
+        return results
 
 
 async def store(pool: Pool, scores: Sequence[Score]) -> list[Result]:

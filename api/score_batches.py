@@ -27,10 +27,9 @@ from api.batch_format import (
     refused,
 )
 from api.endpoint import MAX_BODY_BYTES, Call, Endpoint
-from api.ledger_writes import Result, store
+from api.ledger_writes import LedgerWrites, Result
 from shared.batcher import Batcher
 from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError, OverloadedError, UnavailableError
-from shared.postgres import Pool
 from shared.scores import Score, SeasonId
 from shared.settings import ServiceSettings
 
@@ -68,8 +67,8 @@ class _Batch:
 class ScoreBatches:
     """Batches of scores of one API process on their way into the ledger."""
 
-    def __init__(self, pool: Pool, settings: ServiceSettings) -> None:
-        self._pool = pool
+    def __init__(self, writes: LedgerWrites, settings: ServiceSettings) -> None:
+        self._writes = writes
         self._bodies_bytes = 0
         self._batcher: Batcher[_Batch, list[ItemResult]] = Batcher(
             self._store,
@@ -135,7 +134,7 @@ class ScoreBatches:
     async def _store_one(self, batch: _Batch) -> list[ItemResult]:
         items = batch.read()
         scores = [item for item in items if isinstance(item, Score)]
-        stored = iter(await store(self._pool, scores) if scores else ())
+        stored = iter(await self._writes.store(scores) if scores else ())
         return [_told(next(stored)) if isinstance(item, Score) else item for item in items]
 
 

@@ -9,6 +9,9 @@ from shared.scores import SeasonId
 CHANGES: Final = "lb:changes"
 """The channel that tells which seasons changed: their ids, one a line."""
 
+WAKEUPS: Final = "lb:wakeups"
+"""The channel that tells workers that events were committed; its messages are empty."""
+
 
 def board(season_id: SeasonId) -> str:
     """The sorted set: member = user id, score = points."""

@@ -15,13 +15,22 @@ from shared.scores import SeasonId, UserId
 # `id >= floor` skips the dead index entries that finished events leave at the front of the partial index; under a
 # snapshot held open for long they can't be removed and claims grow from 3 to 60 ms. Never `id > last seen`:
 # transactions commit out of order.
-CLAIM = """
-select id, season_id from outbox
+NEXT = """
+select id from outbox
 where status = 'pending' and id >= %s and season_id <> all(%s)
 order by id limit %s for update skip locked
 """
 
-_MARK_DONE = "update outbox set status = 'done', processed_at = clock_timestamp() where id = any(%s)"
+# Marked done at once, which nobody sees before the commit: marked after the fold, they would lengthen the time for
+# which the seasons are locked. One row comes back: 500 would cost the client as much time as the server.
+CLAIM = f"""
+with claimed as (
+  update outbox set status = 'done', processed_at = clock_timestamp()
+  where id = any(array({NEXT}))
+  returning id, season_id
+)
+select array(select id from claimed), array(select distinct season_id from claimed)
+"""  # noqa: S608 - constants
 
 _MARK_FAILED = """
 update outbox
@@ -65,18 +74,18 @@ class Purged(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    id: int
-    season_id: SeasonId
+    """Events of a batch, and the seasons that they belong to, each once."""
+
+    event_ids: list[int]
+    season_ids: list[SeasonId]
 
 
-async def claim(conn: Connection, *, floor: int, paused: Sequence[SeasonId], limit: int) -> list[Claimed]:
-    """Lock up to `limit` pending events, oldest first, that no other worker holds, until the transaction ends."""
-    cursor = await conn.execute(CLAIM, (floor, list(paused), limit))
-    return [Claimed(*row) for row in await cursor.fetchall()]
-
-
-async def mark_done(conn: Connection, event_ids: Sequence[int]) -> None:
-    await conn.execute(_MARK_DONE, (list(event_ids),))
+async def claim(conn: Connection, *, floor: int, paused: Sequence[SeasonId], limit: int) -> Claimed:
+    """Take up to `limit` pending events, oldest first, that no other worker holds: locked, and done once the caller
+    commits."""
+    row = await (await conn.execute(CLAIM, (floor, list(paused), limit))).fetchone()
+    assert row is not None
+    return Claimed(*row)
 
 
 async def mark_failed(conn: Connection, reasons: dict[int, str]) -> None:

@@ -20,7 +20,7 @@ insert into standings as standing (season_id, epoch, user_id, score, token)
 select event.season_id, event.epoch, event.user_id, sum(event.delta)::bigint, season.token
 from outbox as event
 join seasons as season on season.season_id = event.season_id and season.epoch = event.epoch
-where event.id = any(%s)
+where event.id = any(%s::bigint[])
 group by event.season_id, event.epoch, event.user_id, season.token
 order by event.season_id, event.epoch, event.user_id
 on conflict (season_id, epoch, user_id) do update
@@ -90,8 +90,10 @@ async def fold(conn: Connection, event_ids: Sequence[int]) -> list[Standing]:
 
     Raises psycopg.DataError or IntegrityError when a sum leaves ±(2^53 - 1).
     """
-    cursor = await conn.execute(_FOLD, (list(event_ids),))
-    return [Standing(*row) for row in await cursor.fetchall()]
+    # As text: psycopg turns a list into an array one element after the other, ten times as slowly.
+    ids = f"{{{','.join(map(str, event_ids))}}}"
+    cursor = await conn.execute(_FOLD, (ids,))
+    return list(map(Standing._make, await cursor.fetchall()))
 
 
 async def touch(conn: Connection, event_ids: Sequence[int]) -> list[Standing]:

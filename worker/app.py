@@ -13,6 +13,7 @@ from shared.postgres import connection_settings, create_pool
 from shared.projection import Projection
 from shared.redis_client import create_client
 from shared.settings import ServiceSettings
+from shared.wakeups import follow_wakeups
 from worker.batch import STEPS, BatchApplier, Reach
 from worker.floor import Floor
 from worker.health import health_server
@@ -24,6 +25,8 @@ _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _SCRUB_SECONDS: Final = 5.0
 _REDIS_SECONDS: Final = 2.0
+_CONNECTIONS: Final = 7
+"""Two lanes of batches, floor, audit, purge, scrub, /readyz."""
 _STATEMENT_SECONDS: Final = 10
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
@@ -45,17 +48,21 @@ def worker_connection(settings: ServiceSettings) -> str:
 async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; then finish the batch under way, or roll it back after 4 s."""
     pool = create_pool(
-        worker_connection(settings), max_size=min(6, settings.db_pool_max), patience_seconds=_STATEMENT_SECONDS + 5
+        worker_connection(settings),
+        max_size=min(_CONNECTIONS, settings.db_pool_max),
+        patience_seconds=_STATEMENT_SECONDS + 5,
     )
     client = create_client(settings.redis_url, "worker", timeout_seconds=_REDIS_SECONDS, retries=2)
     projection = Projection(client)
-    floor = Floor()
+    listener = create_client(settings.redis_url, "worker-wakeups", timeout_seconds=_REDIS_SECONDS, retries=0)
+    floor, hint = Floor(), asyncio.Event()
     applier = BatchApplier(pool, projection, settings.outbox_batch_size, fault_point(settings.fault_point))
     loop = Loop(
         applier,
         pool,
         projection,
         floor,
+        hint,
         batch_size=settings.outbox_batch_size,
         poll_seconds=settings.outbox_poll_ms / 1000,
     )
@@ -68,6 +75,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             batches = tasks.create_task(loop.run(stop))
             serving = tasks.create_task(health.serve())
+            listening = tasks.create_task(follow_wakeups(listener, hint.set))
             upkeep = [
                 tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
@@ -82,9 +90,11 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
             _, unfinished = await asyncio.wait([batches, *upkeep], timeout=_FINISH_SECONDS)
             for task in unfinished:
                 task.cancel()
+            listening.cancel()
             health.should_exit = True
             await serving
     finally:
+        await listener.aclose()
         await client.aclose()
         await pool.close(timeout=0.5)
     log.info("worker stopped", finished=not unfinished)

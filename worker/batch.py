@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias
 
 import psycopg
 import structlog
@@ -20,7 +20,7 @@ from shared.reconciliation import project
 from shared.scores import SeasonId, UserId
 from shared.standings import Standing
 
-STEPS: Final = ("claimed", "locked", "folded", "marked", "projected", "committed")
+STEPS: Final = ("claimed", "locked", "folded", "projected", "committed")
 """The steps after which a test may have the worker killed."""
 
 _SLOW_SECONDS: Final = 1.0
@@ -47,12 +47,17 @@ class SeasonsLockedError(Exception):
 
 
 class Folded(NamedTuple):
+    """`failures`: events that the database refuses, and why."""
+
     standings: list[Standing]
     failures: dict[int, str]
 
 
+_Fold: TypeAlias = Callable[[Connection, list[int]], Awaitable[Folded]]
+
+
 class BatchApplier:
-    """Applies batches, one at a time. `reach` is told each step of STEPS."""
+    """Applies batches, each in a transaction of its own. `reach` is told each step of STEPS."""
 
     def __init__(self, pool: Pool, projection: Projection, batch_size: int, reach: Reach) -> None:
         self._pool = pool
@@ -60,67 +65,80 @@ class BatchApplier:
         self._batch_size = batch_size
         self._reach = reach
 
-    async def apply(self, *, floor: int, paused: Sequence[SeasonId]) -> Batch:
+    async def apply(
+        self, *, floor: int, paused: Sequence[SeasonId], on_full: Callable[[], None] = lambda: None
+    ) -> Batch:
         """Claim and apply up to a batch of pending events at or above `floor`, leaving `paused` seasons alone.
 
+        `on_full` is called as soon as the claim turns out to be full: more waits, and need not wait for this batch.
         Raises SeasonsLockedError, LateError, SeasonsUnreachableError, psycopg.Error or RedisError; in each case
         nothing is committed.
         """
         started = time.monotonic()
+        try:
+            batch, failures = await self._apply(floor, paused, on_full, _fold_all)
+        except REFUSED:
+            # Savepoints cost every batch two round trips; this costs the rare one a second start.
+            batch, failures = await self._apply(floor, paused, on_full, _fold_in_halves)
+        if batch.events:
+            _report(batch, failures, time.monotonic() - started)
+        return batch
+
+    async def _apply(
+        self, floor: int, paused: Sequence[SeasonId], on_full: Callable[[], None], fold: _Fold
+    ) -> tuple[Batch, dict[int, str]]:
         async with self._pool.connection() as conn, conn.transaction():
-            claimed = await outbox.claim(conn, floor=floor, paused=paused, limit=self._batch_size)
-            if not claimed:
-                return Batch(0, 0, 0)
+            event_ids, season_ids = await outbox.claim(conn, floor=floor, paused=paused, limit=self._batch_size)
+            if not event_ids:
+                return Batch(0, 0, 0), {}
             self._reach("claimed")
-            season_ids = sorted({event.season_id for event in claimed})
+            if len(event_ids) == self._batch_size:
+                on_full()
             try:
                 fences = await seasons.lock(conn, season_ids)
                 self._reach("locked")
                 tokens = await seasons.advance(conn, season_ids)
-                folded = await _fold(conn, [event.id for event in claimed])
-                self._reach("folded")
-                await outbox.mark_done(conn, [event.id for event in claimed if event.id not in folded.failures])
+                folded = await fold(conn, event_ids)
                 if folded.failures:
                     await outbox.mark_failed(conn, folded.failures)
-                self._reach("marked")
+                self._reach("folded")
             except psycopg.errors.LockNotAvailable as error:
                 raise SeasonsLockedError(season_ids) from error
             changes = _by_season(folded.standings)
-            await project(
-                conn,
-                self._projection,
-                [
-                    Update(
-                        fence.season_id,
-                        fence.timeline,
-                        fence.epoch,
-                        fence.token,
-                        tokens[fence.season_id],
-                        changes[fence.season_id],
-                    )
-                    for fence in fences
-                ],
-                rebuild_large=False,
-            )
+            updates = [
+                Update(
+                    fence.season_id,
+                    fence.timeline,
+                    fence.epoch,
+                    fence.token,
+                    tokens[fence.season_id],
+                    changes[fence.season_id],
+                )
+                for fence in fences
+            ]
+            await project(conn, self._projection, updates, rebuild_large=False)
             self._reach("projected")
         self._reach("committed")
-        batch = Batch(len(claimed), len(season_ids), len(folded.failures))
-        _report(batch, folded.failures, time.monotonic() - started)
-        return batch
+        return Batch(len(event_ids), len(season_ids), len(folded.failures)), folded.failures
 
 
-async def _fold(conn: Connection, event_ids: list[int]) -> Folded:
+async def _fold_all(conn: Connection, event_ids: list[int]) -> Folded:
+    """Raises psycopg.DataError or IntegrityError where the database refuses one of them."""
+    return Folded(await standings.fold(conn, event_ids), {})
+
+
+async def _fold_in_halves(conn: Connection, event_ids: list[int]) -> Folded:
     """Fold the events; where the database refuses, halve until the event at fault stands alone and is set aside."""
     try:
         async with conn.transaction():
-            return Folded(await standings.fold(conn, event_ids), {})
+            return await _fold_all(conn, event_ids)
     except REFUSED as error:
         if len(event_ids) == 1:
             # A batch that never committed may have shown it: its player's standing is sent again.
             return Folded(await standings.touch(conn, event_ids), {event_ids[0]: str(error).strip()})
     middle = len(event_ids) // 2
-    first = await _fold(conn, event_ids[:middle])
-    second = await _fold(conn, event_ids[middle:])
+    first = await _fold_in_halves(conn, event_ids[:middle])
+    second = await _fold_in_halves(conn, event_ids[middle:])
     return Folded(first.standings + second.standings, first.failures | second.failures)
 
 

@@ -1,6 +1,8 @@
 """The worker's loop: batch after batch while there is work, polling while there is none, backing off in trouble.
 
-Polling is the guarantee; nothing here depends on being told.
+Polling is the guarantee; a hint only makes an idle worker poll sooner. While batches are full a second lane begins the
+next one before the last is committed: claims of one season's batch then overlap with what its predecessor still does
+under the season's lock.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 import psycopg
 import structlog
@@ -27,7 +30,17 @@ from worker.pauses import Pauses
 TROUBLE = (psycopg.Error, RedisError, OSError, TimeoutError, LateError, SeasonsUnreachableError)
 """What infrastructure in trouble raises. It never costs an event an attempt."""
 
+_PAUSE_SECONDS: Final = 0.015
+"""After a batch that was not full: with fewer, larger batches an event costs less, and kept answers live longer."""
+
 log = structlog.get_logger()
+
+
+class Rest(NamedTuple):
+    """What lies between two batches, seconds: first so long whatever is heard, then so long or until a hint."""
+
+    pause: float
+    listen: float
 
 
 class Loop:
@@ -37,6 +50,7 @@ class Loop:
         pool: Pool,
         projection: Projection,
         floor: Floor,
+        hint: asyncio.Event,
         *,
         batch_size: int,
         poll_seconds: float,
@@ -45,51 +59,82 @@ class Loop:
         self._pool = pool
         self._projection = projection
         self._floor = floor
+        self._hint = hint
         self._batch_size = batch_size
         self._poll_seconds = poll_seconds
         self._pauses = Pauses()
+        self._more = asyncio.Event()
         self.last_turn = time.monotonic()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Apply batches until `stop` is set; the batch under way is finished."""
+        """Apply batches until `stop` is set; those under way are finished. Who sets `hint` knows of events."""
+        async with asyncio.TaskGroup() as lanes:
+            lanes.create_task(self._lead(stop))
+            lanes.create_task(self._help(stop))
+            await stop.wait()
+            self._hint.set()
+            self._more.set()
+
+    async def _lead(self, stop: asyncio.Event) -> None:
         failures = 0
         while not stop.is_set():
             try:
-                wait_seconds = await self._turn()
+                rest = await self._turn()
                 failures = 0
             except TROUBLE as error:
                 failures += 1
-                wait_seconds = backoff_seconds(failures, random.random())  # noqa: S311 - jitter
+                rest = Rest(backoff_seconds(failures, random.random()), 0.0)  # noqa: S311 - jitter
                 log.warning(
                     "batch put off",
                     error=_told(error),
                     failures=failures,
-                    retry_seconds=round(wait_seconds, 3),
+                    retry_seconds=round(rest.pause, 3),
                 )
             self.last_turn = time.monotonic()
-            await wait(stop, wait_seconds)
+            await wait(stop, rest.pause)
+            if rest.listen:
+                await wait(self._hint, rest.listen)
 
-    async def _turn(self) -> float:
-        """One batch; returns how long to wait before the next, seconds."""
+    async def _help(self, stop: asyncio.Event) -> None:
+        """The second lane. What goes wrong here is rolled back and left to the first, with the seasons in trouble."""
+        while True:
+            await self._more.wait()
+            if stop.is_set():
+                return
+            self._more.clear()
+            try:
+                await self._applier.apply(
+                    floor=self._floor.value, paused=self._pauses.in_trouble(), on_full=self._more.set
+                )
+            except (*TROUBLE, SeasonsLockedError) as error:
+                log.debug("batch left to the first lane", error=_told(error))
+                self._more.clear()
+
+    async def _turn(self) -> Rest:
+        """One batch; returns the rest before the next."""
         now = time.monotonic()
+        hinted = self._hint.is_set()
+        self._hint.clear()  # before the batch: a hint that comes during it may be of events that it does not see
         try:
-            batch = await self._applier.apply(floor=self._floor.value, paused=self._pauses.paused(now))
+            batch = await self._applier.apply(
+                floor=self._floor.value, paused=self._pauses.paused(now), on_full=self._more.set
+            )
         except LateError as error:
             log.info("batch late", error=str(error))
             self._pause(error.season_ids)
             await pass_late(self._pool, self._projection, error)
-            return 0.0
+            return Rest(0.0, 0.0)
         except SeasonsUnreachableError as error:
             self._put_off(error)
             if error.all_failed:
                 raise  # to back off: what refuses all of them may refuse everything
-            return 0.0
+            return Rest(0.0, 0.0)
         except SeasonsLockedError as error:
             await self._pause_locked(error.season_ids)
-            return 0.0
+            return Rest(0.0, 0.0)
         if batch.events:
             self._pauses.settle(now)
-        return next_poll_seconds(batch, self._batch_size, self._poll_seconds)
+        return rest_after(batch, self._batch_size, self._poll_seconds, hinted=hinted)
 
     def _put_off(self, error: SeasonsUnreachableError) -> None:
         deposed = sorted(key for key, failure in error.failures.items() if isinstance(failure, DeposedError))
@@ -117,19 +162,29 @@ class Loop:
         self._pauses.pause(season_ids, time.monotonic(), random.random())  # noqa: S311 - jitter
 
 
-def next_poll_seconds(batch: Batch, batch_size: int, poll_seconds: float) -> float:
-    """A full batch says that more waits: go on at once. Otherwise wait the longer the emptier it was."""
-    return poll_seconds * (1 - min(batch.events, batch_size) / batch_size)
+def rest_after(batch: Batch, batch_size: int, poll_seconds: float, *, hinted: bool) -> Rest:
+    """A full batch says that more waits: go on at once. One that was not full is followed by another after a pause,
+    an empty one by silence until the next poll or hint.
+
+    `hinted`: the batch followed a hint. Where it came for nothing another worker has taken the events, and will take
+    the next ones too: a pause bounds what idle workers cost at many hints a second.
+    """
+    pause = min(_PAUSE_SECONDS, poll_seconds)
+    if batch.events >= batch_size:
+        return Rest(0.0, 0.0)
+    if batch.events:
+        return Rest(pause, 0.0)
+    return Rest(pause, poll_seconds - pause) if hinted else Rest(0.0, poll_seconds)
 
 
-async def wait(stop: asyncio.Event, seconds: float) -> None:
-    """Return after `seconds`, or as soon as `stop` is set."""
+async def wait(event: asyncio.Event, seconds: float) -> None:
+    """Return after `seconds`, or as soon as `event` is set."""
     if seconds <= 0:
         await asyncio.sleep(0)
         return
     try:
         async with asyncio.timeout(seconds):
-            await stop.wait()
+            await event.wait()
     except TimeoutError:
         return
 

@@ -26,6 +26,10 @@ class Pauses:
         """Which seasons are to be left alone now."""
         return [season_id for season_id, until in self._until.items() if now < until]
 
+    def in_trouble(self) -> list[SeasonId]:
+        """Those that are to be left alone now or had no chance since."""
+        return list(self._until)
+
     def settle(self, now: float) -> None:
         """A batch went through: seasons whose pause is over have had their chance and start anew."""
         for season_id in [season_id for season_id, until in self._until.items() if until <= now]:

@@ -121,6 +121,6 @@ async def _claims(stack, load, run, count):
 
 async def _claim_cost(stack, floor):
     async with stack.conn.transaction(force_rollback=True):
-        told = await stack.ask(f"explain (analyze, buffers, format json) {outbox.CLAIM}", floor, [], 500)
+        told = await stack.ask(f"explain (analyze, buffers, format json) {outbox.NEXT}", floor, [], 500)
     (plan,) = told if isinstance(told, list) else json.loads(told)
     return plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"], plan["Execution Time"]

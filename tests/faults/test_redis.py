@@ -34,7 +34,7 @@ async def test_c_a_script_that_is_sent_after_its_worker_lost_its_locks(run):
         worker, *_ = stack.workers
         for _ in run.rounds(3, 30):
             await worker.kill()
-            await worker.start(FAULT_POINT="marked:stop")
+            await worker.start(FAULT_POINT="folded:stop")
             await stack.until_stopped(worker)
             await stack.ask(
                 "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = %s",

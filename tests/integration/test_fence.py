@@ -162,7 +162,7 @@ async def test_who_lost_its_session_before_a_reset_is_late_and_not_deposed(
     await add(("s", "ann", 1))
 
     def reset_meanwhile(step):
-        if step == "marked":
+        if step == "folded":
             with psycopg.connect(dsn, autocommit=True) as conn:
                 mine = "application_name = 'leaderboard-worker' and state = 'idle in transaction'"
                 conn.execute(f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where {mine}")

@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from shared import keys, ledger, outbox, seasons
+from shared.projection import Projection
 from shared.reconciliation import SeasonsUnreachableError, reconcile
+from worker.batch import BatchApplier
 from worker.floor import Floor
 from worker.loop import Loop
 from worker.upkeep import Audit, Purge
@@ -17,11 +19,42 @@ from worker.upkeep import Audit, Purge
 async def running_loop(applier, pool, projection):
     """A worker's loop at work, stopped at the end."""
     stop = asyncio.Event()
-    loop = Loop(applier, pool, projection, Floor(), batch_size=500, poll_seconds=0.001)
+    loop = Loop(applier, pool, projection, Floor(), asyncio.Event(), batch_size=500, poll_seconds=0.001)
     task = asyncio.create_task(loop.run(stop))
     yield loop
     stop.set()
     await task
+
+
+WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+async def test_while_batches_are_full_the_next_one_is_claimed_before_the_last_is_shown(
+    add, pool, projection, eventually, truth
+):
+    """And where it waits too long for the first, that pauses no season: the first is at work on it."""
+    held, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Projection):
+        async def apply(self, updates):
+            held.set()
+            await goes_on.wait()
+            return await super().apply(updates)
+
+    await add(*(("s", f"u{number % 7}", 1) for number in range(25)))
+    stop = asyncio.Event()
+    applier = BatchApplier(pool, Slow(projection._client), 10, lambda _step: None)
+    loop = Loop(applier, pool, projection, Floor(), asyncio.Event(), batch_size=10, poll_seconds=0.001)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(loop.run(stop))
+        await held.wait()
+        await eventually(WAITING)
+        await eventually(WAITING, gone=True)  # its lock timeout has passed
+        assert loop._pauses.in_trouble() == []
+        goes_on.set()
+        await eventually("select 1 from outbox where status = 'pending'", gone=True)
+        stop.set()
+    assert sum((await truth())["s"].values()) == 25
 
 
 @pytest.mark.usefixtures("running_loop")

@@ -345,9 +345,8 @@ async def test_no_false_alarm_beside_writers_workers_crashes_and_resets(
     await add(*((f"s{number}", "ann", 1) for number in range(3)))
     async with asyncio.TaskGroup() as tasks:
         for _ in range(2):
-            loop = Loop(
-                BatchApplier(pool, projection, 100, crashing), pool, projection, Floor(), batch_size=100, poll_seconds=0
-            )
+            applier = BatchApplier(pool, projection, 100, crashing)
+            loop = Loop(applier, pool, projection, Floor(), asyncio.Event(), batch_size=100, poll_seconds=0)
             tasks.create_task(loop.run(stop))
         tasks.create_task(every(0.01, Audit(pool, projection).run, stop))
         tasks.create_task(write())

@@ -66,3 +66,12 @@ def test_trouble_of_one_season_does_not_lengthen_the_pause_of_another():
         pauses.pause(["a"], now, FULL)
     pauses.pause(["b"], 20, FULL)
     assert pause_length(pauses, "b", 20) == backoff_seconds(1, FULL, first=0.1)
+
+
+def test_a_season_stays_in_trouble_until_a_batch_went_through_after_its_pause():
+    pauses = Pauses()
+    pauses.pause(["a"], 0, FULL)
+    assert pauses.paused(10) == []
+    assert pauses.in_trouble() == ["a"]
+    pauses.settle(10)
+    assert pauses.in_trouble() == []

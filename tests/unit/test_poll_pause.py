@@ -1,4 +1,4 @@
-"""How long an idle worker waits before it asks again."""
+"""How long an idle worker rests before it asks again, and whether a hint may cut that short."""
 
 from __future__ import annotations
 
@@ -6,25 +6,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.batch import Batch
-from worker.loop import next_poll_seconds
+from worker.loop import Rest, rest_after
 
-counts = st.integers(0, 10_000)
 sizes = st.integers(1, 10_000)
 polls = st.floats(0.001, 60)
+hints = st.booleans()
 
 
-@given(sizes, polls, st.integers(0, 10))
-def test_after_a_full_batch_at_once(size, poll_seconds, more):
-    assert next_poll_seconds(Batch(size + more, 1, 0), size, poll_seconds) == 0
+@given(sizes, polls, st.integers(0, 10), hints)
+def test_after_a_full_batch_at_once(size, poll_seconds, more, hinted):
+    assert rest_after(Batch(size + more, 1, 0), size, poll_seconds, hinted=hinted) == Rest(0, 0)
+
+
+@given(st.data(), st.integers(2, 10_000), polls, hints)
+def test_after_one_that_was_not_full_a_pause_whatever_is_heard_and_no_longer_than_a_poll(
+    data, size, poll_seconds, hinted
+):
+    events = data.draw(st.integers(1, size - 1))
+    rest = rest_after(Batch(events, 1, 0), size, poll_seconds, hinted=hinted)
+    assert 0 < rest.pause <= poll_seconds
+    assert rest.listen == 0
 
 
 @given(sizes, polls)
-def test_after_an_empty_one_the_whole_pause(size, poll_seconds):
-    assert next_poll_seconds(Batch(0, 0, 0), size, poll_seconds) == poll_seconds
+def test_after_an_empty_one_until_the_next_poll_or_hint(size, poll_seconds):
+    assert rest_after(Batch(0, 0, 0), size, poll_seconds, hinted=False) == Rest(0, poll_seconds)
 
 
-@given(counts, counts, sizes, polls)
-def test_the_fuller_the_sooner_and_never_longer_than_the_pause(one, other, size, poll_seconds):
-    fewer, more = sorted((one, other))
-    waits = [next_poll_seconds(Batch(events, 1, 0), size, poll_seconds) for events in (more, fewer)]
-    assert 0 <= waits[0] <= waits[1] <= poll_seconds
+@given(sizes, polls)
+def test_hints_that_come_for_nothing_are_followed_no_more_often_than_pauses(size, poll_seconds):
+    rest = rest_after(Batch(0, 0, 0), size, poll_seconds, hinted=True)
+    assert rest.pause > 0
+    assert rest.pause + rest.listen <= poll_seconds * (1 + 1e-9)

@@ -1,0 +1,160 @@
+"""Hints from api to worker: an idle worker is woken, none is lost, and nothing depends on them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from conftest import client_of, make_settings, serving
+from redis.asyncio import Redis
+
+from api.app import create_app
+from cli.embedded import process
+from shared import keys
+from shared.redis_client import create_client
+from shared.wakeups import Wakeups, follow_wakeups
+from worker.batch import BatchApplier
+from worker.floor import Floor
+from worker.loop import Loop
+
+NEVER = 3600.0
+"""Seconds between two polls where a test is to show that it was the hint."""
+
+
+@contextlib.asynccontextmanager
+async def at_work(applier, pool, projection, hint, poll_seconds):
+    """A worker's loop, and whoever else is to run meanwhile."""
+    stop = asyncio.Event()
+    loop = Loop(applier, pool, projection, Floor(), hint, batch_size=500, poll_seconds=poll_seconds)
+    task = asyncio.create_task(loop.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+@contextlib.asynccontextmanager
+async def following(redis_url, heard):
+    """A worker's subscription."""
+    client = create_client(redis_url, "worker-wakeups", timeout_seconds=2, retries=0)
+    task = asyncio.create_task(follow_wakeups(client, heard))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.aclose()
+
+
+@pytest.fixture
+def listened():
+    """Applies a worker's batches, and has an event set whenever one found nothing."""
+
+    class Listened(BatchApplier):
+        idle = asyncio.Event()
+
+        async def apply(self, **arguments):
+            batch = await super().apply(**arguments)
+            if not batch.events:
+                self.idle.set()
+            return batch
+
+    return Listened
+
+
+async def test_a_score_wakes_a_worker_that_would_not_poll(
+    http, listened, pool, projection, settings, redis, eventually
+):
+    hint, heard = asyncio.Event(), asyncio.Event()
+
+    def hear():
+        heard.set()
+        hint.set()
+
+    applier = listened(pool, projection, 500, lambda _step: None)
+    async with following(settings.redis_url, hear), at_work(applier, pool, projection, hint, NEVER):
+        await heard.wait()  # once when the subscription stands
+        for score in (1, 2, 3):
+            applier.idle.clear()
+            assert (await http.post("/v1/seasons/s/scores", json={"userId": "ann", "delta": 1})).status_code == 202
+            await eventually("select 1 from outbox where status = 'pending'", gone=True)
+            assert await redis.zscore(keys.board("s"), "ann") == score
+            await applier.idle.wait()
+
+
+async def test_a_hint_that_comes_while_a_batch_finds_nothing_is_not_lost(add, pool, projection, eventually):
+    hint = asyncio.Event()
+    scores = [("s", "ann", 1)]
+
+    class Overtaken(BatchApplier):
+        """Between its empty batch and its rest an event is committed and told of."""
+
+        async def apply(self, **arguments):
+            batch = await super().apply(**arguments)
+            if not batch.events and scores:
+                await add(scores.pop())
+                hint.set()
+            return batch
+
+    async with at_work(Overtaken(pool, projection, 500, lambda _step: None), pool, projection, hint, NEVER):
+        await eventually("select 1 from outbox where status = 'done'")
+
+
+async def test_of_many_commits_at_once_workers_hear_once_and_of_a_later_one_again(settings, redis):
+    messages = 0
+    heard = asyncio.Event()
+
+    def hear():
+        nonlocal messages
+        messages += 1
+        heard.set()
+
+    async def next_one():
+        await heard.wait()
+        heard.clear()
+
+    wakeups = Wakeups(redis)
+    async with following(settings.redis_url, hear):
+        await next_one()
+        for expected in (2, 3):
+            for _ in range(1000):
+                wakeups.tell()
+            await next_one()
+            assert messages == expected
+        wakeups.tell()  # right behind the others, still told of
+        await next_one()
+    await wakeups.aclose()
+
+
+async def test_a_follower_hears_again_once_redis_is_back(own_valkey):
+    heard = asyncio.Event()
+    async with following(own_valkey.url(), heard.set):
+        await heard.wait()
+        own_valkey.running.kill()
+        await own_valkey.running.wait()
+        own_valkey.running = await own_valkey.start()
+        heard.clear()
+        await heard.wait()  # what was told meanwhile is missed, so it polls once
+        heard.clear()
+        async with Redis.from_url(own_valkey.url()) as client:
+            wakeups = Wakeups(client)
+            wakeups.tell()
+            await heard.wait()
+            await wakeups.aclose()
+
+
+async def test_scores_do_not_wait_for_hints_that_can_not_be_sent(dsn, own_valkey):
+    settings = make_settings(dsn, own_valkey.url(), request_timeout_ms=1500)
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+        await process.stop(own_valkey.program, own_valkey.running, 5)
+        for _ in range(3):
+            assert (await http.post("/v1/seasons/s/scores", json={"userId": "ann", "delta": 1})).status_code == 202
+        own_valkey.running = await own_valkey.start()
+        heard = asyncio.Event()
+        async with following(own_valkey.url(), heard.set):
+            await heard.wait()
+            heard.clear()
+            assert (await http.post("/v1/seasons/s/scores", json={"userId": "ann", "delta": 1})).status_code == 202
+            await heard.wait()
