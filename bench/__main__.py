@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
+import psycopg
 from rich.console import Console
 from rich.markup import escape
 
-from bench.generators import find_generator
+from bench.generators import Generator, find_generator
+from bench.loading import Tell
 from bench.plan import FULL, QUICK, SCENARIOS, Plan
 from bench.processes import ROOT
 from bench.report import print_report
+from bench.results import Results
 from bench.run import run
+from bench.soak import Soak, soak, told
 from bench.stack import StackError
 from bench.wrong import BrokenError
 
@@ -49,24 +53,50 @@ def main() -> int:
     def tell(line: str) -> None:
         console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {escape(line)}", soft_wrap=True)
 
+    work = _soak if arguments.soak else _bench
     try:
-        found = _until_signal(run(plan, generator, tell))
+        return work(arguments, plan, generator, tell)
     except asyncio.CancelledError:
         console.print("stopped; nothing is written")
         return 130
-    except (BrokenError, StackError) as error:
+    except (BrokenError, StackError, psycopg.Error, OSError) as error:
         console.print(f"[red]bench: {escape(str(error))}[/red]", soft_wrap=True)
         return 1
-    out = _out(arguments)
-    out.mkdir(parents=True, exist_ok=True)
-    document = msgspec.json.format(msgspec.json.encode(found), indent=1)
-    (out / "bench.json").write_bytes(document + b"\n")
+
+
+def _bench(arguments: argparse.Namespace, plan: Plan, generator: Generator, tell: Tell) -> int:
+    found = _until_signal(run(plan, generator, tell))
+    out = _write(arguments, "bench.json", found)
+    from bench import plots
+
+    plots.draw(found, out)
     tell(f"written to {out}")
-    if arguments.json:
-        print(document.decode())
-    else:
+    if not arguments.json:
         print_report(found)
     return 0
+
+
+def _soak(arguments: argparse.Namespace, plan: Plan, generator: Generator, tell: Tell) -> int:
+    found = _until_signal(soak(plan, arguments.soak, generator, tell))
+    out = _write(arguments, "soak.json", found)
+    from bench import plots
+
+    plots.draw_soak(found, out)
+    tell(f"written to {out}")
+    if not arguments.json:
+        print(*told(found), sep="\n")
+    return 0
+
+
+def _write(arguments: argparse.Namespace, name: str, found: Results | Soak) -> Path:
+    """Into the folder for results, and to standard output where JSON is wanted; returns the folder."""
+    out = _out(arguments)
+    out.mkdir(parents=True, exist_ok=True)
+    document = msgspec.json.format(msgspec.json.encode(found), indent=1).decode()
+    (out / name).write_text(document + "\n")
+    if arguments.json:
+        print(document)
+    return out
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, metavar="S", help="how long each measurement of a round takes")
     parser.add_argument("--players", type=int, metavar="N", help="players on the board")
     parser.add_argument("--sizes", metavar="N,M", help="sizes of boards")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="instead: mixed load for so long, memory watched")
     parser.add_argument("--generator", choices=["auto", "wrk", "k6"], default="auto", help="auto: wrk, else k6")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where results go; unless quick docs/benchmarks")
     parser.add_argument("--json", action="store_true", help="print the results as JSON, not as a table")
@@ -104,7 +135,7 @@ def _out(arguments: argparse.Namespace) -> Path:
     """A partial or quick run is not to replace the results of a whole one."""
     if arguments.out is not None:
         return Path(arguments.out)
-    whole = not arguments.quick and arguments.only is None
+    whole = not arguments.quick and arguments.only is None and arguments.players is None
     return _OUT if whole else Path(tempfile.mkdtemp(prefix="bench-results-"))
 
 

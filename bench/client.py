@@ -6,7 +6,7 @@ Keeps the accounts of what was accepted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -85,9 +85,7 @@ class Client:
             for batch in batches:
                 await self.add(season_id, batch)
 
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(CONNECTIONS):
-                tasks.create_task(send_some())
+        await side_by_side(send_some() for _ in range(CONNECTIONS))
 
     async def _send(self, method: str, path: str, body: bytes = b"") -> Answer:
         headers = _JSON if body else None
@@ -99,6 +97,16 @@ class Client:
         if answer.status not in (200, 202):
             raise BrokenError(f"{method} {path} answered {answer.status} {answer.body[:300]!r}")
         return answer
+
+
+async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All of them at once. The first that fails ends the others, and its exception is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for work in works:
+                tasks.create_task(work)
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
 
 
 @asynccontextmanager

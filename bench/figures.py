@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import msgspec
 
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
+PERCENTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
 
 
-class Spread(NamedTuple):
+class Spread(msgspec.Struct, frozen=True):
     """Over the rounds of a run."""
 
     median: float
@@ -25,11 +25,17 @@ def spread(values: Sequence[float]) -> Spread:
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
     """Percentiles in milliseconds; none of nothing."""
-    if not seconds:
-        return {}
+    return dict(zip(PERCENTILES, _at(seconds, PERCENTILES.values()), strict=True)) if seconds else {}
+
+
+def curve_ms(seconds: Sequence[float]) -> list[float]:
+    """The 0th to the 100th percentile, milliseconds; none of nothing."""
+    return _at(seconds, (percent / 100 for percent in range(101))) if seconds else []
+
+
+def _at(seconds: Sequence[float], shares: Iterable[float]) -> list[float]:
     ordered = sorted(seconds)
-    last = len(ordered) - 1
-    return {name: round(ordered[round(share * last)] * 1000, 3) for name, share in PERCENTILES.items()}
+    return [round(ordered[round(share * (len(ordered) - 1))] * 1000, 3) for share in shares]
 
 
 class Target(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from bench.endpoints import orders, points_file
-from bench.figures import Target, percentiles_ms
+from bench.figures import Target, curve_ms, percentiles_ms
 from bench.measures import Bench
 from bench.pacing import pacing
 from bench.plan import PROBES_PER_SECOND
@@ -22,7 +22,7 @@ TARGETS: Final = {0.5: Target("p99", 60.0, most=True)}
 
 class Level(msgspec.Struct):
     """`share` of the capacity; rates in scores a second, the least of the rounds being what was reached. `held`: the
-    generator kept its pace in all of them; where not, the level is none."""
+    generator kept its pace in all of them; where not, the level is none. `curve_ms`: percentiles 0 to 100."""
 
     share: float
     wanted: float
@@ -30,6 +30,7 @@ class Level(msgspec.Struct):
     held: bool
     probes: int
     visible_after_ms: dict[str, float]
+    curve_ms: list[float]
     post_ms: dict[str, float]
 
 
@@ -72,6 +73,7 @@ class Freshness:
                 held=self._held[share],
                 probes=len(self._visible_after[share]),
                 visible_after_ms=percentiles_ms(self._visible_after[share]),
+                curve_ms=curve_ms(self._visible_after[share]),
                 post_ms=_medians(self._post_ms[share]),
             )
             for share in SHARES

@@ -51,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def seasons(self) -> int:
         """The scenario of many."""
-        return min(1_000, self.players)
+        return min(1_000, self.players // 500 + 1)
 
     @property
     def backlog(self) -> int:
@@ -76,5 +76,5 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 FULL: Final = Plan()
-QUICK: Final = Plan(rounds=2, seconds=0.6, players=100_000, sizes=(10, 100, 1_000, 10_000, 100_000))
+QUICK: Final = Plan(rounds=2, seconds=0.5, players=100_000, sizes=(1_000, 10_000, 100_000))
 PROBES_PER_SECOND: Final = 50.0

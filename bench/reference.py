@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import aiohttp
 
-from bench.client import Client
+from bench.client import Client, side_by_side
 from bench.processes import running
 from bench.traffic import Request
 from cli.embedded.memory import free_port
@@ -35,9 +35,7 @@ async def found_out(client: Client, requests: Iterable[Request]) -> Answers:
         status, content_type, body = await client.send(request)
         answers[path][query] = {"status": status, "content_type": content_type, "body": body.decode()}
 
-    async with asyncio.TaskGroup() as tasks:
-        for (path, query), request in examples.items():
-            tasks.create_task(find_out(path, query, request))
+    await side_by_side(find_out(path, query, request) for (path, query), request in examples.items())
     return answers
 
 

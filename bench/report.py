@@ -8,10 +8,8 @@ from bench.figures import Spread, Target
 from bench.freshness import TARGETS, Level
 from bench.results import Figure, Results, times_slower
 from bench.sizes import TIMES_SLOWER
+from bench.soak import MOST_MEGABYTES
 from cli.console import make_table, print_table
-
-MOST_MEGABYTES = Target("MB", 120.0, most=True)
-"""Of a process of the api."""
 
 
 def print_report(found: Results) -> None:

@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from bench.figures import Target
 from bench.freshness import Freshness, Level
 from bench.generators import Generator
 from bench.limits import LedgerLimit, ProjectionLimit
+from bench.loading import Tell, load_board
 from bench.measures import Bench, Measure, Sample
 from bench.plan import Plan
 from bench.population import Board
@@ -27,11 +28,9 @@ from bench.results import Checks, Results
 from bench.stack import Stack, service
 from bench.writes import BatchEndpoint, Drain, SmallStatements
 
-_LOOKS: Final = 30
 _API_PROCESSES: Final = 2
 _BIG_IDS: Final = 120
 
-Tell = Callable[[str], None]
 Samples = dict[str, list[Sample]]
 
 
@@ -43,10 +42,10 @@ async def run(plan: Plan, generator: Generator, tell: Tell) -> Results:
         bench = Bench(plan, stack, client, Checker(client), generator, stack.folder)
         megabytes = {"start": stack.resident_megabytes()}
         board = Board("board", plan.players)
-        await load(bench, board, tell)
+        await load_board(bench, board, tell)
         long_ids = Board("long", min(LONG_ID_PLAYERS, plan.players), prefix="x" * _BIG_IDS)
         if any(name.endswith("-long") for name in plan.scenarios):
-            await load(bench, long_ids, tell)
+            await load_board(bench, long_ids, tell)
         megabytes["loaded"] = stack.resident_megabytes()
         measures = _measures(bench, board, long_ids)
         samples = await _rounds(bench, board, measures, tell)
@@ -67,17 +66,6 @@ async def run(plan: Plan, generator: Generator, tell: Tell) -> Results:
             megabytes=megabytes,
             checks=Checks(bench.checker.answers, seasons, rows),
         )
-
-
-async def load(bench: Bench, board: Board, tell: Tell) -> None:
-    """All players of the board, by the batch endpoint, until the board shows them rightly."""
-    started = time.monotonic()
-    await bench.client.add_all(board.season_id, board.scores())
-    accepted = time.monotonic() - started
-    await bench.stack.drained()
-    shown = time.monotonic() - started
-    await bench.checker.look(board, _LOOKS)
-    tell(f"{board.size:,} players loaded in {accepted:.1f} s, on the board after {shown:.1f} s")
 
 
 def _measures(bench: Bench, board: Board, long_ids: Board) -> list[Measure]:

@@ -38,10 +38,7 @@ class BatchEndpoint:
         limit = await self._limit.rows_per_second(500, bench.plan.seconds)
         season_id = f"batch:{number}"
         source = random.Random(self.name)
-        self._batches = self._batches or [
-            encoded_batch((f"p{source.randrange(_PLAYERS):08d}", 1) for _ in range(BATCH))
-            for _ in range(_DISTINCT_BATCHES)
-        ]
+        self._batches = self._batches or [_points(source, BATCH) for _ in range(_DISTINCT_BATCHES)]
         started = time.monotonic()
         sent = 0
 
@@ -57,6 +54,10 @@ class BatchEndpoint:
         elapsed = time.monotonic() - started
         await bench.stack.drained()
         return Sample(sent / elapsed, limit)
+
+
+def _points(source: random.Random, number: int) -> Batch:
+    return encoded_batch([(f"p{source.randrange(_PLAYERS):08d}", 1) for _ in range(number)])
 
 
 class SmallStatements:
