@@ -35,9 +35,32 @@ class Checker:
         """Rank, around and top are as they must be, else BrokenError."""
         for _ in range(times):
             number = self._source.randrange(board.size)
-            await self._rank(board, number)
-            await self._around(board, number)
-            await self._top(board, self._source.choice(_TOPS))
+            await self.rank(board, number)
+            await self.around(board, number)
+            await self.top(board, self._source.choice(_TOPS))
+
+    async def rank(self, board: Board, number: int) -> None:
+        user_id = board.user_id(number)
+        path = f"/v1/seasons/{board.season_id}/leaderboard/rank?userId={user_id}"
+        answer = await self._client.get(path)
+        self._compare(board, path, answer, {"seasonId": board.season_id, "userId": user_id}, [(answer, number)])
+
+    async def around(self, board: Board, number: int) -> None:
+        user_id, rank = board.user_id(number), board.rank(number)
+        path = f"/v1/seasons/{board.season_id}/leaderboard/around?userId={user_id}&range={AROUND_RANGE}"
+        answer = await self._client.get(path)
+        ranks = range(max(1, rank - AROUND_RANGE), min(board.size, rank + AROUND_RANGE) + 1)
+        # Below the last of them stand players of whom nothing is known.
+        known = [item for item in answer["items"] if item["rank"] <= board.size]
+        said = {"seasonId": board.season_id, "userId": user_id, "range": AROUND_RANGE}
+        self._compare(board, path, answer, said, _paired(path, known, [board.at_rank(rank) for rank in ranks]))
+
+    async def top(self, board: Board, limit: int) -> None:
+        path = f"/v1/seasons/{board.season_id}/leaderboard/top?limit={limit}"
+        answer = await self._client.get(path)
+        numbers = [board.at_rank(rank) for rank in range(1, min(limit, board.size) + 1)]
+        items = answer["items"][: board.size]
+        self._compare(board, path, answer, {"seasonId": board.season_id}, _paired(path, items, numbers))
 
     @asynccontextmanager
     async def beside(self, board: Board) -> AsyncIterator[None]:
@@ -56,29 +79,6 @@ class Checker:
             await asyncio.wait([looking])
         if not looking.cancelled():
             looking.result()
-
-    async def _rank(self, board: Board, number: int) -> None:
-        user_id = board.user_id(number)
-        path = f"/v1/seasons/{board.season_id}/leaderboard/rank?userId={user_id}"
-        answer = await self._client.get(path)
-        self._compare(board, path, answer, {"seasonId": board.season_id, "userId": user_id}, [(answer, number)])
-
-    async def _around(self, board: Board, number: int) -> None:
-        user_id, rank = board.user_id(number), board.rank(number)
-        path = f"/v1/seasons/{board.season_id}/leaderboard/around?userId={user_id}&range={AROUND_RANGE}"
-        answer = await self._client.get(path)
-        ranks = range(max(1, rank - AROUND_RANGE), min(board.size, rank + AROUND_RANGE) + 1)
-        # Below the last of them stand players of whom nothing is known.
-        known = [item for item in answer["items"] if item["rank"] <= board.size]
-        said = {"seasonId": board.season_id, "userId": user_id, "range": AROUND_RANGE}
-        self._compare(board, path, answer, said, _paired(path, known, [board.at_rank(rank) for rank in ranks]))
-
-    async def _top(self, board: Board, limit: int) -> None:
-        path = f"/v1/seasons/{board.season_id}/leaderboard/top?limit={limit}"
-        answer = await self._client.get(path)
-        numbers = [board.at_rank(rank) for rank in range(1, min(limit, board.size) + 1)]
-        items = answer["items"][: board.size]
-        self._compare(board, path, answer, {"seasonId": board.season_id}, _paired(path, items, numbers))
 
     def _compare(
         self,

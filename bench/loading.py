@@ -17,10 +17,11 @@ Tell: TypeAlias = Callable[[str], None]
 
 async def load_board(bench: Bench, board: Board, tell: Tell) -> None:
     """All players of the board, by the batch endpoint, until the board shows them rightly."""
+    tell(f"loading {board.size:,} players")
     started = time.monotonic()
     await bench.client.add_all(board.season_id, board.scores())
     accepted = time.monotonic() - started
     await bench.stack.drained()
     shown = time.monotonic() - started
     await bench.checker.look(board, _LOOKS)
-    tell(f"{board.size:,} players loaded in {accepted:.1f} s, on the board after {shown:.1f} s")
+    tell(f"all accepted after {accepted:.1f} s, on the board after {shown:.1f} s")

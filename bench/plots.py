@@ -12,6 +12,7 @@ from cycler import cycler
 
 mpl.use("svg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 from bench.freshness import Level
 from bench.results import Figure, Results, Size
@@ -60,7 +61,7 @@ def plot(path: Path, title: str, height: float) -> Iterator[Any]:
     """Axes to draw on; written to `path` afterwards."""
     with mpl.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(8, height))
-        axes.set_title(title, loc="left")
+        figure.suptitle(title, x=0.01, ha="left")
         yield axes
         figure.tight_layout()
         figure.savefig(path, metadata={"Date": None}, transparent=True)
@@ -75,7 +76,7 @@ def _throughput(figures: list[Figure], path: Path) -> None:
             axes.barh(place - 0.2, one.rate.median, 0.4, color=_COLOURS[0], xerr=_error(one.rate), ecolor=_INK)
             axes.barh(place + 0.2, one.limit.median, 0.4, color=_LIMIT, alpha=0.5)
             axes.text(one.rate.most, place - 0.2, f"  {one.ratio.median:.2f} ×", va="center")
-        _name_rows(axes, figures)
+        _name_rows(axes, [one.title for one in figures])
 
 
 def _latency(figures: list[Figure], path: Path) -> None:
@@ -86,9 +87,10 @@ def _latency(figures: list[Figure], path: Path) -> None:
             axes.plot([values[0], values[-1]], [place, place], color=_COLOURS[0], alpha=0.4)
             axes.scatter(values, [place] * len(values), s=[60, 30, 30, 30], color=_COLOURS[0])
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
-        _name_rows(axes, figures)
+        _name_rows(axes, [one.title for one in figures])
 
 
 def _bulk(figures: list[Figure], path: Path) -> None:
@@ -99,8 +101,7 @@ def _bulk(figures: list[Figure], path: Path) -> None:
             axes.barh(place - 0.2, one.rate.median, 0.4, color=own, xerr=_error(one.rate), ecolor=_INK)
             if one.limit is not None:
                 axes.barh(place + 0.2, one.limit.median, 0.4, color=_LIMIT, alpha=0.5)
-                axes.text(0, place + 0.2, f"  {one.limit_title}", va="center", fontsize=8)
-        _name_rows(axes, figures)
+        _name_rows(axes, [f"{one.title}\n({one.limit_title})" if one.limit else one.title for one in figures])
 
 
 def _freshness(levels: list[Level], path: Path) -> None:
@@ -141,11 +142,12 @@ def draw_soak(found: Soak, folder: Path) -> None:
         axes.legend(loc="lower right")
 
 
-def _name_rows(axes: Any, figures: list[Figure]) -> None:
-    axes.set_yticks(range(len(figures)), [one.title for one in figures])
+def _name_rows(axes: Any, names: list[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     if axes.get_xscale() == "linear":
+        axes.locator_params(axis="x", nbins=6)
         axes.xaxis.set_major_formatter("{x:,.0f}")
 
 

@@ -18,7 +18,6 @@ export const options = {
   duration: __ENV.DURATION,
   discardResponseBodies: true,
   summaryTrendStats: ["p(50)", "p(90)", "p(95)", "p(99)"],
-  noUsageReport: true,
 };
 
 export default function () {

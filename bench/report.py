@@ -13,7 +13,7 @@ from cli.console import make_table, print_table
 
 
 def print_report(found: Results) -> None:
-    _print_figures(found.figures)
+    _print_figures(found.figures, found.machine["generator"])
     if found.freshness:
         _print_freshness(found.freshness)
     if found.sizes:
@@ -30,7 +30,7 @@ def print_report(found: Results) -> None:
     )
 
 
-def _print_figures(figures: list[Figure]) -> None:
+def _print_figures(figures: list[Figure], generator: str) -> None:
     headings = ("what", "per second", "least – most", "limit", "ratio", "p50 ms", "p99 ms", "target", "")
     table = make_table(*headings, left=frozenset({"what", "target", ""}))
     for one in figures:
@@ -48,6 +48,8 @@ def _print_figures(figures: list[Figure]) -> None:
         print_table(table)
         limits = dict.fromkeys(one.limit_title for one in figures if one.limit)
         print(f"limits, each measured beside: {'; '.join(limits)}")
+        if generator == "k6":
+            print("k6 takes more of the processors than what it measures: ratios are nearer to 1 than with wrk")
 
 
 def _print_freshness(levels: list[Level]) -> None:
