@@ -53,7 +53,7 @@ def main() -> int:
     def tell(line: str) -> None:
         console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {escape(line)}", soft_wrap=True)
 
-    work = _soak if arguments.soak else _bench
+    work = _bench if arguments.soak is None else _soak
     try:
         return work(arguments, plan, generator, tell)
     except asyncio.CancelledError:
@@ -128,6 +128,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         changes["scenarios"] = tuple(arguments.only.split(","))
     if arguments.sizes is not None:
         changes["sizes"] = tuple(sorted(int(size) for size in arguments.sizes.split(",")))
+    if arguments.soak is not None and arguments.soak <= 0:
+        raise ValueError("--soak takes a number of minutes above 0")
     return msgspec.structs.replace(plan, **changes).checked()
 
 

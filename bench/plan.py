@@ -34,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     scenarios: tuple[str, ...] = tuple(SCENARIOS)
     rounds: int = 5
-    seconds: float = 3.0
+    seconds: float = 2.0
     players: int = 1_000_000
     sizes: tuple[int, ...] = (10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
     connections: int = 64
@@ -45,7 +45,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def freshness_seconds(self) -> float:
-        """Of one level in one round; with 50 probes a second five rounds of the whole run make 1,500 a level."""
+        """Of one level in one round; with 50 probes a second five rounds of the whole run make 1,000 a level."""
         return self.seconds * 2
 
     @property
