@@ -14,7 +14,7 @@ from bench.figures import Target
 from bench.generators import Load
 from bench.measures import Bench, Sample
 from bench.paced import Orders
-from bench.pacing import pacing
+from bench.pacing import Pacing, pacing
 from bench.population import Board
 from bench.traffic import Draw, Request
 
@@ -64,36 +64,37 @@ class Endpoint:
             traffic.write_file(self.requests(bench), file)
         # By turns, so that whoever comes second has no advantage over all rounds.
         if number % 2:
-            load = await self._load(bench, file)
+            load, arriving = await self._load(bench, file)
             limit = await self._load_limit(bench, file)
         else:
             limit = await self._load_limit(bench, file)
-            load = await self._load(bench, file)
-        return Sample(load.rate, limit.rate, load.latency_ms, limit.latency_ms)
+            load, arriving = await self._load(bench, file)
+        return Sample(load.rate, limit.rate, load.latency_ms, limit.latency_ms, arriving)
 
-    async def _load(self, bench: Bench, file: Path) -> Load:
+    async def _load(self, bench: Bench, file: Path) -> tuple[Load, float | None]:
         keys = uuid.uuid4().hex if self._keyed else ""
         if self._writes_to == self._board.season_id or self._busy:
             self._board.written = True
+        arriving = None
         async with AsyncExitStack() as beside:
             if self._busy:
-                await beside.enter_async_context(self._scores_arriving(bench))
+                arriving = await beside.enter_async_context(self._scores_arriving(bench))
             await beside.enter_async_context(bench.checker.beside(self._board))
             load = await bench.generator.load(bench.stack.url, file, bench.plan.seconds, keys=keys)
         if self._writes_to is not None:
             bench.client.accounts.loaded(self._writes_to, load)
             await bench.stack.drained()
-        return load
+        return load, arriving.rate if arriving else None
 
     async def _load_limit(self, bench: Bench, file: Path) -> Load:
         keys = uuid.uuid4().hex if self._keyed else ""
         return await bench.generator.load(bench.bare_url, file, bench.plan.seconds, keys=keys)
 
     @asynccontextmanager
-    async def _scores_arriving(self, bench: Bench) -> AsyncIterator[None]:
+    async def _scores_arriving(self, bench: Bench) -> AsyncIterator[Pacing]:
         file = points_file(bench, self._board)
         async with pacing(orders(bench, file, BUSY_RATE)) as load:
-            yield
+            yield load
         bench.client.accounts.accepted(self._board.season_id, load.paced.accepted)
         await bench.stack.drained()
 

@@ -22,7 +22,8 @@ TARGETS: Final = {0.5: Target("p99", 60.0, most=True)}
 
 class Level(msgspec.Struct):
     """`share` of the capacity; rates in scores a second, the least of the rounds being what was reached. `held`: the
-    generator kept its pace in all of them; where not, the level is none. `curve_ms`: percentiles 0 to 100."""
+    generator kept its pace in all of them; where not, the level is none. `curve_ms`: percentiles 0 to 100.
+    `late_ms`: how much later than due it sent."""
 
     share: float
     wanted: float
@@ -32,6 +33,7 @@ class Level(msgspec.Struct):
     visible_after_ms: dict[str, float]
     curve_ms: list[float]
     post_ms: dict[str, float]
+    late_ms: dict[str, float]
 
 
 class Freshness:
@@ -42,6 +44,7 @@ class Freshness:
         self._capacity = capacity
         self._visible_after: dict[float, list[float]] = {share: [] for share in SHARES}
         self._post_ms: dict[float, list[dict[str, float]]] = {share: [] for share in SHARES}
+        self._late_ms: dict[float, list[dict[str, float]]] = {share: [] for share in SHARES}
         self._rates: dict[float, list[float]] = {share: [] for share in SHARES}
         self._held = dict.fromkeys(SHARES, True)
 
@@ -61,6 +64,7 @@ class Freshness:
             await bench.stack.drained()
             self._visible_after[share] += paced.visible_after
             self._post_ms[share].append(paced.latency_ms)
+            self._late_ms[share].append(paced.late_ms)
             self._rates[share].append(load.rate)
             self._held[share] &= load.held
 
@@ -75,6 +79,7 @@ class Freshness:
                 visible_after_ms=percentiles_ms(self._visible_after[share]),
                 curve_ms=curve_ms(self._visible_after[share]),
                 post_ms=_medians(self._post_ms[share]),
+                late_ms=_medians(self._late_ms[share]),
             )
             for share in SHARES
         ]

@@ -28,12 +28,14 @@ class Bench(msgspec.Struct):
 
 
 class Sample(msgspec.Struct, omit_defaults=True):
-    """One round's figure, per second, and its limit's where there is one. Latencies in milliseconds."""
+    """One round's figure, per second, and its limit's where there is one. Latencies in milliseconds. `arriving`: scores
+    a second that came in beside it."""
 
     value: float
     limit: float | None = None
     latency_ms: dict[str, float] = {}
     limit_latency_ms: dict[str, float] = {}
+    arriving: float | None = None
 
     @property
     def ratio(self) -> float | None:

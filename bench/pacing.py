@@ -14,7 +14,8 @@ from bench.paced import Orders, Paced
 from bench.processes import first_line, running
 from bench.wrong import BrokenError
 
-_HELD: Final = 0.97
+HELD: Final = 0.97
+"""Of the rate wanted: below, the generator did not keep its pace."""
 
 
 class Pacing:
@@ -37,7 +38,7 @@ class Pacing:
     @property
     def held(self) -> bool:
         """Whether the generator kept its pace; if not, neither it nor the service can be trusted."""
-        return self._orders.rate == 0 or self.rate >= _HELD * self._orders.rate
+        return self._orders.rate == 0 or self.rate >= HELD * self._orders.rate
 
     def ended(self, told: bytes) -> None:
         if not told:

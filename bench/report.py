@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bench.endpoints import BUSY_RATE
 from bench.figures import Spread, Target
 from bench.freshness import TARGETS, Level
+from bench.pacing import HELD
 from bench.results import Figure, Results, times_slower
 from bench.sizes import TIMES_SLOWER
 from bench.soak import MOST_MEGABYTES
@@ -48,6 +50,10 @@ def _print_figures(figures: list[Figure], generator: str) -> None:
         print_table(table)
         limits = dict.fromkeys(one.limit_title for one in figures if one.limit)
         print(f"limits, each measured beside: {'; '.join(limits)}")
+        for one in figures:
+            arriving = [sample.arriving for sample in one.rounds if sample.arriving is not None]
+            if arriving and min(arriving) < HELD * BUSY_RATE:
+                print(f"{one.title}: in one round no more than {min(arriving):,.0f} a second arrived")
         if generator == "k6":
             print("k6 takes more of the processors than what it measures: ratios are nearer to 1 than with wrk")
 
