@@ -66,7 +66,7 @@ def test_a_wrong_answer_fails_it(start_program, folder, tmp_path, until):
                     return redis.zadd(board, {"p00000003": 1}, xx=True, incr=True)
         return None
 
-    until(falsified, "a board to falsify")
+    until(lambda: falsified() or run.poll() is not None, "a board to falsify")
 
     done = ended(run)
     assert done.returncode == 1, done.stderr
