@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 FILES := api worker shared cli alembic tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults check demo load lock format clean
+.PHONY: help run test faults bench check demo load lock format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -38,6 +38,9 @@ test: .venv/dev.stamp ## all tests, against servers of their own
 
 faults: .venv/dev.stamp ## every fault many times over, about half an hour; writes .faults/result.md
 	@FAULTS=long $(BIN)/pytest --verbose tests/faults
+
+bench: .venv/dev.stamp ## speed beside its limits, 25 minutes; QUICK=1 takes 2; ARGS="--help" tells more
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
 check: .venv/dev.stamp ## linters, types, layers, compose file
 	$(BIN)/ruff check $(FILES)

@@ -9,30 +9,32 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import shutil
-import signal
 import statistics
 import sys
-import tempfile
 import time
 import uuid
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, Final, TypeAlias
 
 import aiohttp
-import psycopg
 
-from cli.embedded.memory import remembered
-from cli.embedded.postgres import embedded_dsn
+from bench import traffic
+from bench.generators import Load, find_generator
+from bench.population import Board
+from bench.processes import ROOT
+from bench.stack import Stack, service
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "docs" / "benchmarks"
-SEASONS = 4
-PLAYERS = 10_000
-RETENTION_HOURS = 1 / 60
-RESET_SECONDS = 30
-TABLES = ("outbox", "score_events", "idempotency_keys", "standings")
+RESULTS: Final = ROOT / "docs" / "benchmarks"
+SEASONS: Final = 4
+PLAYERS: Final = 10_000
+DISTINCT_REQUESTS: Final = 50_000
+RETENTION_HOURS: Final = 1 / 60
+RESET_SECONDS: Final = 30
+TABLES: Final = ("outbox", "score_events", "idempotency_keys", "standings")
+
+Sample: TypeAlias = dict[str, Any]
 
 # As a worker claims; rolled back, so that it takes nothing from it.
 CLAIM = """
@@ -45,123 +47,82 @@ from outbox where status = 'pending'
 """
 
 
-@asynccontextmanager
-async def service(folder):
-    """`leaderboard run` on servers of its own; yields its base URL and the DSN of its ledger."""
-    settings = {
-        "DATA_DIR": folder,
-        "API_PORT": 0,
-        "WORKER_HEALTH_PORT": 0,
-        "OUTBOX_RETENTION_HOURS": RETENTION_HOURS,
-        "IDEMPOTENCY_RETENTION_HOURS": RETENTION_HOURS,
-        "LOG_LEVEL": "warning",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "cli",
-        "run",
-        cwd=ROOT,
-        env={**os.environ, **{name: str(value) for name, value in settings.items()}},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        line = (await process.stdout.readline()).decode()
-        if not line.startswith("ready: "):
-            raise SystemExit(f"the service did not start: {line}")
-        memory = remembered(folder)
-        yield line.split()[1], embedded_dsn(memory.postgres_port, memory.postgres_password)
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGINT)
-        await process.wait()
-
-
-async def sample(conn, started):
-    pending, oldest_seconds, lowest = await (await conn.execute(STATE)).fetchone()
-    async with conn.transaction(force_rollback=True):
-        (told,) = await (await conn.execute(CLAIM, (lowest,))).fetchone()
-    sizes = {
-        table: (await (await conn.execute("select pg_total_relation_size(%s)", (table,))).fetchone())[0]
-        for table in TABLES
-    }
+async def sample(stack: Stack, started: float) -> Sample:
+    pending, oldest_seconds, lowest = await stack.ask(STATE)
+    async with stack.conn.transaction(force_rollback=True):
+        (plan,) = await stack.ask(CLAIM, lowest)
+    sizes = {table: (await stack.ask("select pg_total_relation_size(%s)", table))[0] for table in TABLES}
     return {
         "seconds": round(time.monotonic() - started, 1),
         "pending": pending,
         "oldest_seconds": round(oldest_seconds, 3),
-        "claim_ms": round(told[0]["Execution Time"], 3),
+        "claim_ms": round(plan[0]["Execution Time"], 3),
         "megabytes": {table: round(size / 2**20, 1) for table, size in sizes.items()},
     }
 
 
-async def reset_seasons(url):
+async def reset_seasons(url: str) -> None:
     async with aiohttp.ClientSession(url) as session:
         number = 0
         while True:
             await asyncio.sleep(RESET_SECONDS)
-            number = number % SEASONS + 1
+            number = (number + 1) % SEASONS
             async with session.delete(f"/v1/seasons/soak-{number}") as response:
                 response.raise_for_status()
 
 
-async def run(seconds, every, connections):
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk is needed (Debian: apt install wrk)")
-    samples = []
-    with tempfile.TemporaryDirectory(prefix="leaderboard-bench-") as name:
-        folder = Path(name)
-        os.chmod(folder, 0o711)  # noqa: PTH101 - the servers' account must pass through
-        async with service(folder) as (url, dsn), await psycopg.AsyncConnection.connect(dsn, autocommit=True) as conn:
-            environment = {"RUN": uuid.uuid4().hex, "PLAYERS": str(PLAYERS), "SEASONS": str(SEASONS)}
-            wrk = await asyncio.create_subprocess_exec(
-                "wrk",
-                "-t1",
-                f"-c{connections}",
-                f"-d{seconds}s",
-                "-s",
-                str(ROOT / "bench" / "keyed_scores.lua"),
-                url,
-                env={**os.environ, **environment},
-                stdout=asyncio.subprocess.PIPE,
-            )
-            resetting = asyncio.create_task(reset_seasons(url))
-            started = time.monotonic()
-            ended = asyncio.ensure_future(wrk.wait())
-            while not ended.done():
-                samples.append(await sample(conn, started))
+async def run(seconds: int, every: float, connections: int) -> dict[str, Any]:
+    generator = find_generator("wrk", connections)
+    points = traffic.one_of([traffic.point(Board(f"soak-{number}", PLAYERS)) for number in range(SEASONS)])
+    samples: list[Sample] = []
+    retentions = {"OUTBOX_RETENTION_HOURS": RETENTION_HOURS, "IDEMPOTENCY_RETENTION_HOURS": RETENTION_HOURS}
+    async with service(**retentions) as stack:
+        file = stack.folder / "points.requests"
+        traffic.write_file(traffic.drawn(points, "retention", DISTINCT_REQUESTS), file)
+        resetting = asyncio.create_task(reset_seasons(stack.url))
+        started = time.monotonic()
+        loading = asyncio.create_task(generator.load(stack.url, file, seconds, keys=uuid.uuid4().hex))
+        try:
+            while not loading.done():
+                samples.append(await sample(stack, started))
                 print(json.dumps(samples[-1]), file=sys.stderr)
-                await asyncio.wait([ended, resetting], timeout=every, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([loading, resetting], timeout=every, return_when=asyncio.FIRST_COMPLETED)
                 if resetting.done():
                     resetting.result()
+        finally:
             resetting.cancel()
-            told = (await wrk.stdout.read()).decode().strip().splitlines()[-1]
-            load = json.loads(told)
-            while (await (await conn.execute(STATE)).fetchone())[0]:
-                await asyncio.sleep(0.05)
-            failed = await (await conn.execute("select count(*) from outbox where status = 'failed'")).fetchone()
-            if failed != (0,):
-                raise SystemExit(f"{failed[0]} events failed")
-    return {"load": load, "samples": samples}
+            loading.cancel()
+            await asyncio.wait([resetting, loading])
+        load: Load = loading.result()
+        await stack.drained()
+        (failed,) = await stack.ask("select count(*) from outbox where status = 'failed'")
+        if failed:
+            raise SystemExit(f"{failed} events failed")
+    return {"load": {"requests": load.requests, "seconds": round(load.seconds, 1)}, "samples": samples}
 
 
-def told(result):
+def told(result: dict[str, Any]) -> Iterator[str]:
     """The second quarter of the run against the last: flat means equal."""
     samples = result["samples"]
     quarter = len(samples) // 4
     parts = samples[quarter : 2 * quarter], samples[-quarter:]
-    yield f"{result['load']['requests']:,} scores in {result['load']['seconds']} s, errors {result['load']['errors']}"
+    yield f"{result['load']['requests']:,} scores in {result['load']['seconds']} s, no error"
     yield f"{'median of':<24}{'second quarter':>16}{'last quarter':>16}"
-    rows = {
+    rows: dict[str, Callable[[Sample], float]] = {
         "claim, ms": lambda one: one["claim_ms"],
         "oldest pending, s": lambda one: one["oldest_seconds"],
-        **{f"{table}, MB": lambda one, table=table: one["megabytes"][table] for table in TABLES},
+        **{f"{table}, MB": partial(_megabytes, table) for table in TABLES},
     }
     for name, value in rows.items():
         early, late = (statistics.median(map(value, part)) for part in parts)
         yield f"{name:<24}{early:>16.2f}{late:>16.2f}"
 
 
-def plot(result, path):
+def _megabytes(table: str, one: Sample) -> float:
+    return float(one["megabytes"][table])
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -187,7 +148,7 @@ def plot(result, path):
     figure.savefig(path, metadata={"Date": None})
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10, help="how long, default 10")
     parser.add_argument("--every", type=float, default=5, help="seconds between samples, default 5")
