@@ -417,6 +417,11 @@ async def test_a_slow_sender_holds_no_turn_and_gives_back_what_it_held(http, poo
         await writer.drain()
     while await send_all() != 503:
         await asyncio.sleep(0)
+    if announced:  # then nobody waits for what there is no room for
+        reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+        writer.write(head)
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 503 ")
+        writers.append(writer)
     for writer in writers:
         writer.close()
     while await send_all() != 202:
