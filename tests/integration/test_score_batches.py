@@ -352,7 +352,7 @@ async def test_batches_take_turns_and_more_than_can_wait_is_refused_unstored(htt
         finally:
             at_work -= 1
 
-    monkeypatch.setattr(score_batches, "store", counted)
+    monkeypatch.setattr(ledger_writes, "store", counted)
     async with pool.connection() as holder:
         async with holder.transaction():
             await holder.execute("lock table score_events in share mode")
