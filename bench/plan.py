@@ -51,7 +51,7 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def seasons(self) -> int:
         """The scenario of many."""
-        return min(1_000, self.players // 500 + 1)
+        return min(1_000, max(1, self.players // 500))
 
     @property
     def backlog(self) -> int:
