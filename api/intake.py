@@ -22,7 +22,6 @@ class Intake:
             concurrency=settings.intake_concurrency,
             max_waiting=settings.intake_queue_max,
             deadline_seconds=settings.request_timeout_ms / 1000,
-            linger_seconds=settings.intake_linger_ms / 1000,
         )
 
     async def submit(self, score: Score) -> bool:

@@ -22,17 +22,19 @@ Result = TypeVar("Result")
 Flush = Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]]
 """Takes items, returns one result or exception for each in the same order; what it raises goes to all of them."""
 
-
 _PATIENCE_SECONDS: Final = 0.05
 """A flush that takes longer no longer keeps those who wait from flushing beside it."""
+
+_TURNS: Final = 6
+"""Of the event loop before a flush begins: what has arrived on other connections by then shares it. No time is lost by
+it; a pause of milliseconds in its place left the processor idle."""
 
 
 class Batcher(Generic[Item, Result]):
     """Collects items of one event loop and flushes up to `max_batch` together.
 
     A flush costs much and an item in it little, so a second one begins beside the first only where a whole batch waits
-    or the first is slow; `concurrency` bounds them. After a flush the next one lets `linger_seconds` pass: whoever had
-    an answer just now may have more to say.
+    or the first is slow; `concurrency` bounds them.
     """
 
     def __init__(
@@ -43,7 +45,6 @@ class Batcher(Generic[Item, Result]):
         concurrency: int,
         max_waiting: int,
         deadline_seconds: float,
-        linger_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._flush = flush
@@ -51,7 +52,6 @@ class Batcher(Generic[Item, Result]):
         self._concurrency = concurrency
         self._max_waiting = max_waiting
         self._deadline_seconds = deadline_seconds
-        self._linger_seconds = linger_seconds
         self._clock = clock
         self._pace = Pace(max_batch=max_batch, concurrency=concurrency)
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
@@ -79,11 +79,11 @@ class Batcher(Generic[Item, Result]):
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
         self._expire_later(loop, future)
-        if not self._start_scheduled and self._may_flush(loop):
-            # Not at once: what else this turn of the loop brings shares the flush.
-            self._start_scheduled = True
-            loop.call_soon(self._start)
-        return await future
+        self._start_soon()
+        try:
+            return await future
+        finally:
+            del future  # an error holds its frames, they the future, and that the error: only the collector ends it
 
     async def drain(self) -> None:
         """Wait until everything that was submitted has been flushed."""
@@ -98,7 +98,16 @@ class Batcher(Generic[Item, Result]):
             and (len(self._waiting) >= self._max_batch or loop.time() >= self._newest_started + _PATIENCE_SECONDS)
         )
 
-    def _start(self) -> None:
+    def _start_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._waiting and not self._start_scheduled and self._may_flush(loop):
+            self._start_scheduled = True
+            loop.call_soon(self._start, _TURNS)
+
+    def _start(self, turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._start, turns - 1)
+            return
         self._start_scheduled = False
         self._flush_what_may()
 
@@ -116,11 +125,7 @@ class Batcher(Generic[Item, Result]):
     def _finished(self, patience: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
         patience.cancel()
         self._flushes.discard(task)
-        if self._linger_seconds and self._waiting and not self._start_scheduled:
-            self._start_scheduled = True
-            asyncio.get_running_loop().call_later(self._linger_seconds, self._start)
-        elif not self._start_scheduled:
-            self._flush_what_may()
+        self._start_soon()
 
     def _expire_later(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]) -> None:
         deadlines = self._deadlines
@@ -162,10 +167,15 @@ class Batcher(Generic[Item, Result]):
             raise
         finally:
             self._pace.finished(flush, self._clock())
-        for (_, future), result in zip(batch, results, strict=True):
-            if future.done():
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+        _answer(batch, results)
+        del batch, results  # as in `submit`
+
+
+def _answer(batch: list[tuple[Item, asyncio.Future[Result]]], results: Sequence[Result | Exception]) -> None:
+    for (_, future), result in zip(batch, results, strict=True):
+        if future.done():
+            continue
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

@@ -37,10 +37,6 @@ class Settings(BaseSettings):
     intake_batch_max: int = Field(500, ge=1, le=10_000, description="scores that share one commit, at most")
     intake_concurrency: int = Field(4, ge=1, le=64, description="commits under way at once per API process")
 
-    intake_linger_ms: float = Field(
-        2.0, ge=0, le=100, description="pause between commits of an API process, in which scores gather, milliseconds"
-    )
-
     outbox_batch_size: int = Field(500, ge=1, le=10_000, description="outbox events a batch claims, at most")
     outbox_poll_ms: int = Field(50, ge=1, le=60_000, description="pause between polls of an idle worker, milliseconds")
     outbox_retention_hours: float = Field(

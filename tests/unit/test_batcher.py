@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
 import pytest
 from hypothesis import given
@@ -135,12 +138,12 @@ async def test_a_flush_that_is_slow_keeps_those_who_wait_no_longer(gate):
     assert await asyncio.gather(*first, *later) == ["A", "B", "C"]
 
 
-async def test_after_a_flush_the_next_one_waits_for_those_who_have_their_answer_to_come_again(gate):
-    batcher = batcher_of(gate.flush, linger_seconds=0.01)
+async def test_who_comes_back_within_a_few_turns_of_the_loop_shares_the_next_flush(gate):
+    batcher = batcher_of(gate.flush)
 
     async def twice(item):
         first = await batcher.submit(item)
-        for _ in range(5):  # its client hears of it, and answers
+        for _ in range(3):  # its client hears of it, and answers
             await one_turn()
         return [first, await batcher.submit(item)]
 
@@ -205,7 +208,9 @@ async def test_beyond_the_bound_an_item_is_refused_at_once(gate):
 
 async def test_an_item_whose_deadline_passed_before_its_flush_is_never_flushed(gate):
     batcher = batcher_of(gate.flush, deadline_seconds=0.02)
-    results = await asyncio.gather(*await begun(batcher, "a"), *await begun(batcher, "bc"), return_exceptions=True)
+    first = await begun(batcher, "a")
+    await gate.began()
+    results = await asyncio.gather(*first, *await begun(batcher, "bc"), return_exceptions=True)
     assert [type(result) for result in results] == [DeadlineError] * 3
     assert (results[0].status, results[0].code, results[0].retry_after_seconds) == (503, "deadline_exceeded", 1)
     gate.open.set()
@@ -215,7 +220,9 @@ async def test_an_item_whose_deadline_passed_before_its_flush_is_never_flushed(g
 
 async def test_who_gave_up_waiting_takes_no_place_in_the_queue(gate):
     batcher = batcher_of(gate.flush, max_waiting=2, deadline_seconds=0.02, clock=lambda: 0.0)
-    await asyncio.gather(*await begun(batcher, "a"), *await begun(batcher, "bc"), return_exceptions=True)
+    first = await begun(batcher, "a")
+    await gate.began()
+    await asyncio.gather(*first, *await begun(batcher, "bc"), return_exceptions=True)
     waiting = await begun(batcher, "de")
     gate.open.set()
     assert await asyncio.gather(*waiting, return_exceptions=True) == ["D", "E"]
@@ -282,6 +289,28 @@ async def test_drain_waits_for_a_flush_that_has_yet_to_begin(gate):
     await draining
     assert gate.batches == [["a"]]
     assert await submitting == "A"
+
+
+async def test_an_error_leaves_nothing_for_the_collector():
+    async def flush(items):
+        raise OSError(items)
+
+    class Item:
+        pass
+
+    batcher = batcher_of(flush)
+    item = Item()
+    gone = weakref.ref(item)
+    gc.disable()
+    try:
+        for submitted in (item, "the next one"):
+            with contextlib.suppress(OSError):
+                await batcher.submit(submitted)
+        await batcher.drain()
+        del item, submitted
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_drain_of_nothing_returns():
