@@ -28,14 +28,18 @@ REFUSED = (psycopg.DataError, psycopg.IntegrityError)
 log = structlog.get_logger()
 
 
-def connection_settings(dsn: str, process: str, *, statement_ms: int, lock_ms: int, idle_in_transaction_ms: int) -> str:
-    """`dsn` with the process's name and timeouts (milliseconds) added; what `dsn` itself says of `options` stays."""
+def connection_settings(
+    dsn: str, process: str, *, statement_ms: int, lock_ms: int, idle_in_transaction_ms: int, **further: str
+) -> str:
+    """`dsn` with the process's name, timeouts (milliseconds) and `further` settings of its sessions added; what `dsn`
+    itself says of `options` stays."""
     ours = {
         "statement_timeout": statement_ms,
         "lock_timeout": lock_ms,
         "idle_in_transaction_session_timeout": idle_in_transaction_ms,
         "default_transaction_isolation": r"read\ committed",  # the batch protocol rests on it
         "jit": "off",
+        **further,
     }
     given = psycopg.conninfo.conninfo_to_dict(dsn)
     options = " ".join([*(f"-c {name}={value}" for name, value in ours.items()), str(given.get("options") or "")])

@@ -42,6 +42,8 @@ def worker_connection(settings: ServiceSettings) -> str:
         statement_ms=_STATEMENT_SECONDS * 1000,
         lock_ms=500,
         idle_in_transaction_ms=15_000,
+        # Before a table's first statistics a bitmap looks cheaper to the planner; each claim would sort the backlog.
+        enable_bitmapscan="off",
     )
 
 

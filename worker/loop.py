@@ -106,8 +106,10 @@ class Loop:
                 await self._applier.apply(
                     floor=self._floor.value, paused=self._pauses.in_trouble(), on_full=self._more.set
                 )
-            except (*TROUBLE, SeasonsLockedError) as error:
-                log.debug("batch left to the first lane", error=_told(error))
+            except SeasonsLockedError:
+                self._more.clear()  # by the first lane, perhaps
+            except TROUBLE as error:
+                log.warning("batch put off", error=_told(error), lane="second")
                 self._more.clear()
 
     async def _turn(self) -> Rest:
