@@ -25,6 +25,9 @@ Flush = Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]]
 _PATIENCE_SECONDS: Final = 0.05
 """A flush that takes longer no longer keeps those who wait from flushing beside it."""
 
+_ENOUGH: Final = 16
+"""Items for which a flush no longer lingers: another one in it would hardly make it cheaper per item."""
+
 _TURNS: Final = 6
 """Of the event loop before a flush begins: what has arrived on other connections by then shares it. No time is lost by
 it; a pause of milliseconds in its place left the processor idle."""
@@ -34,7 +37,8 @@ class Batcher(Generic[Item, Result]):
     """Collects items of one event loop and flushes up to `max_batch` together.
 
     A flush costs much and an item in it little, so a second one begins beside the first only where a whole batch waits
-    or the first is slow; `concurrency` bounds them.
+    or the first is slow; `concurrency` bounds them. Behind a flush the next one waits for `_ENOUGH` items, for
+    `linger_seconds` at most.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Batcher(Generic[Item, Result]):
         concurrency: int,
         max_waiting: int,
         deadline_seconds: float,
+        linger_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._flush = flush
@@ -52,6 +57,8 @@ class Batcher(Generic[Item, Result]):
         self._concurrency = concurrency
         self._max_waiting = max_waiting
         self._deadline_seconds = deadline_seconds
+        self._linger_seconds = linger_seconds
+        self._lingering: asyncio.TimerHandle | None = None
         self._clock = clock
         self._pace = Pace(max_batch=max_batch, concurrency=concurrency)
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
@@ -87,15 +94,16 @@ class Batcher(Generic[Item, Result]):
 
     async def drain(self) -> None:
         """Wait until everything that was submitted has been flushed."""
-        while self._flushes or self._start_scheduled:
+        while self._flushes or self._start_scheduled or self._lingering:
             await asyncio.gather(*self._flushes)
             await asyncio.sleep(0)
 
     def _may_flush(self, loop: asyncio.AbstractEventLoop) -> bool:
         under_way = len(self._flushes)
-        return under_way == 0 or (
-            under_way < self._concurrency
-            and (len(self._waiting) >= self._max_batch or loop.time() >= self._newest_started + _PATIENCE_SECONDS)
+        if under_way == 0:
+            return self._lingering is None or len(self._waiting) >= _ENOUGH
+        return under_way < self._concurrency and (
+            len(self._waiting) >= self._max_batch or loop.time() >= self._newest_started + _PATIENCE_SECONDS
         )
 
     def _start_soon(self) -> None:
@@ -109,6 +117,9 @@ class Batcher(Generic[Item, Result]):
             asyncio.get_running_loop().call_soon(self._start, turns - 1)
             return
         self._start_scheduled = False
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         self._flush_what_may()
 
     def _flush_what_may(self) -> None:
@@ -125,6 +136,8 @@ class Batcher(Generic[Item, Result]):
     def _finished(self, patience: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
         patience.cancel()
         self._flushes.discard(task)
+        if self._linger_seconds and self._waiting and not self._flushes and not self._start_scheduled:
+            self._lingering = asyncio.get_running_loop().call_later(self._linger_seconds, self._start, 0)
         self._start_soon()
 
     def _expire_later(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]) -> None:

@@ -157,6 +157,34 @@ async def test_who_comes_back_within_a_few_turns_of_the_loop_shares_the_next_flu
     assert await batcher.submit("c") == "C"
 
 
+async def test_behind_a_flush_a_few_linger_until_there_are_enough_or_their_time_is_up(gate):
+    batcher = batcher_of(gate.flush, linger_seconds=0.05)
+    first = await begun(batcher, "a")
+    await gate.began()
+    lingering = await begun(batcher, "b")
+    gate.open.set()
+    await asyncio.wait(first)
+    for _ in range(20):
+        await one_turn()
+    assert gate.batches == [["a"]]
+    lingering += await begun(batcher, "c" * 14)
+    for _ in range(20):
+        await one_turn()
+    assert gate.batches == [["a"]]
+    lingering += await begun(batcher, "d")
+    assert len(await gate.began()) == 16
+    await asyncio.gather(*lingering)
+    gate.open.clear()
+    second = await begun(batcher, "e")
+    assert await gate.began() == ["e"]
+    late = await begun(batcher, "f")
+    gate.open.set()
+    assert await gate.began() == ["f"]
+    assert await asyncio.gather(*second, *late) == ["E", "F"]
+    await batcher.drain()
+    assert await batcher.submit("g") == "G"
+
+
 async def test_each_item_has_a_deadline_of_its_own(gate):
     batcher = batcher_of(gate.flush, deadline_seconds=0.05, clock=lambda: 0.0)
     first = await begun(batcher, "a")
