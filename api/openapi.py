@@ -20,6 +20,7 @@ from api.openapi_parts import (
     ANN,
     BOUNDS,
     HEADERS,
+    IF_NONE_MATCH,
     KEY_HEADER,
     READ,
     SEASON,
@@ -27,6 +28,7 @@ from api.openapi_parts import (
     USER,
     Json,
     answer,
+    empty_answer,
     json_content,
     operation,
     query,
@@ -95,8 +97,11 @@ def _paths() -> Json:
             "get": operation(
                 "top",
                 "The best players, best first",
-                [SID, query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT)],
-                {200: answer("An unknown season is an empty board.", schema_of(Top), top)},
+                [SID, query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT), IF_NONE_MATCH],
+                {
+                    200: answer("An unknown season is an empty board.", schema_of(Top), top, "ETag", "Cache-Control"),
+                    304: empty_answer("The answer at hand still holds.", "ETag", "Cache-Control"),
+                },
                 {400: ["invalid_season_id", "invalid_limit", "invalid_query"], **READ},
             )
         },
@@ -105,7 +110,7 @@ def _paths() -> Json:
                 "rank",
                 "A player's rank, 1 = highest",
                 [SID, USER],
-                {200: answer("The player's place.", schema_of(Rank), {**ANN, "rank": 1, "score": 25})},
+                {200: answer("The player's place.", schema_of(Rank), {**ANN, "rank": 1, "score": 25}, "Cache-Control")},
                 {400: bad_user, **missing},
             )
         },
@@ -114,7 +119,7 @@ def _paths() -> Json:
                 "around",
                 "The players around one",
                 [SID, USER, query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE)],
-                {200: answer("Fewer at the edges; all of one moment.", schema_of(Around), around)},
+                {200: answer("Fewer at the edges; all of one moment.", schema_of(Around), around, "Cache-Control")},
                 {400: [*bad_user, "invalid_range"], **missing},
             )
         },

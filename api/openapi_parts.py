@@ -94,6 +94,16 @@ HEADERS: Final[Json] = {
         "description": "The score with this key had been stored before.",
         "schema": {"type": "string", "const": "true"},
     },
+    "ETag": {
+        "description": "Names this answer; send it as If-None-Match to hear whether it still holds.",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9a-f]{16}"$'},
+    },
+    "Cache-Control": {
+        "description": "no-cache: a cache asks each time whether it still holds. no-store: true at this moment only.",
+        "required": True,
+        "schema": {"type": "string", "enum": ["no-cache", "no-store"]},
+    },
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},
 }
 KEY_HEADER: Final[Json] = {
@@ -102,6 +112,13 @@ KEY_HEADER: Final[Json] = {
     "description": "Makes it safe to send the score again: of one key one counts. The same as the body's eventId.",
     "schema": {"type": "string", **KEY},
     "example": "5f0c4d52-7e1b-4a5e-9d55-3f1f3a4d8f10",
+}
+IF_NONE_MATCH: Final[Json] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETags of answers at hand, or *: 304 where one of them still holds.",
+    "schema": {"type": "string"},
+    "example": '"c7d3b0d1f2a94e60"',
 }
 _REQUEST_ID: Final[Json] = {
     "name": "X-Request-Id",
@@ -124,8 +141,12 @@ def json_content(schema: Json, example: Any) -> Json:
 
 
 def answer(description: str, schema: Json, example: Any, *headers: str) -> Json:
+    return {**empty_answer(description, *headers), "content": json_content(schema, example)}
+
+
+def empty_answer(description: str, *headers: str) -> Json:
     used = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *headers)}
-    return {"description": description, "headers": used, "content": json_content(schema, example)}
+    return {"description": description, "headers": used}
 
 
 def _error(status: int, codes: list[str]) -> Json:

@@ -34,7 +34,8 @@ def responses():
     for path, item in document()["paths"].items():
         for method, operation in item.items():
             for status, response in operation["responses"].items():
-                yield pytest.param(status, response, id=f"{method} {path} {status}")
+                if status != "304":  # has no body
+                    yield pytest.param(status, response, id=f"{method} {path} {status}")
 
 
 def assert_valid(schema, example):
@@ -66,7 +67,8 @@ def test_its_codes_are_those_of_docs():
         example["value"]["code"]
         for item in document()["paths"].values()
         for operation in item.values()
-        for response in operation["responses"].values()
+        for status, response in operation["responses"].items()
+        if status != "304"
         for example in response["content"]["application/json"].get("examples", {}).values()
     }
     documented = re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "api.md").read_text())
