@@ -114,6 +114,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+            if cycle is self.cycle and cycle.more_body and self._clock is None:
+                self._start_clock(cycle.message_event, BODY_SECONDS)  # it stood still while the request waited
         elif self._refusal is not None:
             self._answer_refusal(self._refusal)
             return

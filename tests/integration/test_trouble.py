@@ -128,6 +128,19 @@ async def test_a_body_that_does_not_arrive_is_given_up(http, monkeypatch):
     writer.close()
 
 
+async def test_a_body_that_does_not_arrive_is_given_up_behind_another_request_too(http, monkeypatch):
+    monkeypatch.setattr("api.http_protocol.BODY_SECONDS", 0.1)
+    reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
+    head = f"POST {SEASON}/scores HTTP/1.1\r\nhost: x\r\nx: {{}}\r\ncontent-length: 26\r\n\r\n"
+    body = '{"userId":"ann","delta":1}'
+    writer.write((head.format("x" * 5000) + body + head.format("y") + body[:9]).encode())
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 202 ")
+    assert b"HTTP/1.1 408 " in answer
+    assert b'"code":"body_timeout"' in answer
+    writer.close()
+
+
 async def test_a_client_that_leaves_in_the_middle_stores_nothing(http, pool):
     _, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
     head = f"POST {SEASON}/scores HTTP/1.1\r\nhost: x\r\ncontent-length: 26\r\n\r\n"
