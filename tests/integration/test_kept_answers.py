@@ -287,8 +287,8 @@ class Forwarder:
 
 
 async def test_a_subscription_that_was_cut_in_silence_is_noticed_a_quiet_one_is_kept(servers, monkeypatch):
-    monkeypatch.setattr("api.board_changes._WAIT_SECONDS", 0.02)
-    monkeypatch.setattr("api.board_changes._SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr("shared.subscription._WAIT_SECONDS", 0.02)
+    monkeypatch.setattr("shared.subscription._SILENCE_SECONDS", 1.0)
     address = urlsplit(servers.redis_url)
     network = Forwarder(address.port)
     server = await asyncio.start_server(network.serve, "127.0.0.1", 0)
