@@ -16,7 +16,7 @@ from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardErr
 from shared.scores import SeasonId, UserId, parse_season_id, parse_user_id
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-_MAX_DIGITS: Final = 7
+_MAX_DIGITS: Final = 8
 _MAX_PARAMETERS: Final = 32
 _TOLD: Final = 200
 
@@ -65,15 +65,19 @@ class Call:
         """The body, decoded. Raises BodyTooLargeError too."""
         return decoded(decoder, await self.body())
 
+    def announced_bytes(self) -> int:
+        """The body's length as its head says; 0 where it does not."""
+        for name, value in self.scope["headers"]:
+            if name == b"content-length":
+                # The server has checked that it is a number; one of thousands of digits would be slow to read.
+                return int(value) if len(value) <= _MAX_DIGITS else int(value.lstrip(b"0")[:_MAX_DIGITS] or b"0")
+        return 0
+
     async def body(self, take: Callable[[int], None] | None = None) -> bytearray:
         """The body; `take` is told of each part's size as it comes, and may raise."""
         # How long it may take, the server sees to (api.http_protocol).
-        for name, value in self.scope["headers"]:
-            # The server has checked that it is a number; one of thousands of digits would be slow to read.
-            if name == b"content-length" and (
-                len(value.lstrip(b"0")) > _MAX_DIGITS or int(value[-_MAX_DIGITS:]) > MAX_BODY_BYTES
-            ):
-                raise _too_large()
+        if self.announced_bytes() > MAX_BODY_BYTES:
+            raise _too_large()
         body = bytearray()
         more = True
         while more:

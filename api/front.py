@@ -65,7 +65,7 @@ class Front:
     def _identify(self, scope: Scope) -> bytes | None:
         """Give the request its id; returns its If-None-Match, so that the headers are walked once."""
         own = if_none_match = None
-        for name, value in scope["headers"]:
+        for name, value in reversed(scope["headers"]):  # of several the first counts
             if name == b"x-request-id":
                 own = value
             elif name == b"if-none-match":

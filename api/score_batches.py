@@ -37,7 +37,6 @@ _AT_ONCE: Final = 2
 _WAITING: Final = 32
 _BODIES_BYTES: Final = 8 * 1024 * 1024
 """Of all batches of the process, on their way, waiting or at work: some thirty of 5,000 scores."""
-_DIGITS: Final = 7
 
 
 @dataclass(slots=True)
@@ -89,7 +88,7 @@ class ScoreBatches:
                 "a batch takes no Idempotency-Key: give each of its scores an eventId, then send it again as it is",
                 code="invalid_idempotency_key",
             )
-        with self._room(_announced_bytes(call)) as take:
+        with self._room(min(call.announced_bytes(), MAX_BODY_BYTES)) as take:
             batch = _Batch(season_id, await _body(call, take), _in_lines(call))
             try:
                 results = await self._batcher.submit(batch)
@@ -143,12 +142,6 @@ async def _body(call: Call, take: Callable[[int], None]) -> bytearray:
         return await call.body(take)
     except BodyTooLargeError as error:
         raise BodyTooLargeError(f"{error.message}; send it as two batches") from error
-
-
-def _announced_bytes(call: Call) -> int:
-    """As far as it may be: what announces more than a body may have is told so when it is read."""
-    length = call.header(b"content-length") or b"0"
-    return min(int(length[-_DIGITS:]), MAX_BODY_BYTES)
 
 
 def _told(result: Result) -> ItemResult:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, TypeAlias
+from weakref import ref
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -22,17 +23,19 @@ Returns whether it took them."""
 
 def offer(cycle: RequestResponseCycle) -> None:
     """Let the application of this request answer in one write."""
-    cycle.scope[_KEY] = partial(_send, cycle)  # type: ignore[typeddict-unknown-key]
+    # Weakly: the scope is the cycle's own, and every request would be garbage that only the collector finds.
+    cycle.scope[_KEY] = partial(_send, ref(cycle))  # type: ignore[typeddict-unknown-key]
 
 
 def take(scope: Scope) -> SendWhole | None:
-    """What the server offered, None where it did not. Once: kept in the scope it would be a cycle of references, and
-    each request garbage that only the collector finds."""
+    """What the server offered, None where it did not. It is then no longer in the scope."""
     taken: SendWhole | None = scope.pop(_KEY, None)
     return taken
 
 
-def _send(cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+def _send(of: ref[RequestResponseCycle], status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+    cycle = of()
+    assert cycle is not None  # the server's task holds it while the application runs
     if cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive or cycle.scope["method"] == "HEAD":
         return False
     # As RequestResponseCycle.send does it.

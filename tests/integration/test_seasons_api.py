@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 
 import pytest
 from conftest import client_of, serving
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.app import create_app
 from shared.scores import MAX_SCORE
@@ -350,3 +352,32 @@ async def test_a_content_length_of_thousands_of_digits(http):
         answer = await reader.read()
         writer.close()
         assert answer.split()[1] in (status, b"400"), answer
+
+
+async def test_no_request_leaves_anything_for_the_collector(http, add, drain):
+    await add(("s", "ann", 1))
+    await drain()
+    season = "/v1/seasons/s"
+    asked = [
+        ("POST", f"{season}/scores", 202, {"userId": "ann", "delta": 1}),
+        ("POST", f"{season}/scores", 400, {"userId": "ann", "delta": 0}),
+        ("POST", f"{season}/scores/batch", 202, [{"userId": "ann", "delta": 1}]),
+        ("GET", f"{season}/leaderboard/top", 200, None),
+        ("GET", f"{season}/leaderboard/rank?userId=ann", 200, None),
+        ("GET", f"{season}/leaderboard/rank?userId=bob", 404, None),
+        ("GET", f"{season}/leaderboard/around?userId=ann", 200, None),
+        ("GET", "/healthz", 200, None),
+        ("GET", "/nowhere", 404, None),
+        ("PUT", f"{season}/scores", 405, None),
+    ]
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            for method, path, status, body in asked:
+                response = await http.request(method, path, json=body)
+                assert response.status_code == status
+        # That of the last request belongs to its connection.
+        assert sum(isinstance(found, RequestResponseCycle) for found in gc.get_objects()) <= 1
+    finally:
+        gc.enable()
