@@ -134,8 +134,8 @@ async def test_a_follower_hears_again_once_redis_is_back(own_valkey):
         await heard.wait()
         own_valkey.running.kill()
         await own_valkey.running.wait()
+        heard.clear()  # before it is back: the follower may be faster than we
         own_valkey.running = await own_valkey.start()
-        heard.clear()
         await heard.wait()  # what was told meanwhile is missed, so it polls once
         heard.clear()
         async with Redis.from_url(own_valkey.url()) as client:
