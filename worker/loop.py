@@ -97,7 +97,7 @@ class Loop:
 
     async def _help(self, stop: asyncio.Event) -> None:
         """The second lane. What goes wrong here is rolled back and left to the first, with the seasons in trouble."""
-        while True:
+        while not stop.is_set():  # asked before the wait: below, `more` may be cleared after `run` set it to stop us
             await self._more.wait()
             if stop.is_set():
                 return

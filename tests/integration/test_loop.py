@@ -29,31 +29,61 @@ async def running_loop(applier, pool, projection):
 WAITING = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 
 
+class HeldProjection(Projection):
+    """Shows nothing before it is told to go on."""
+
+    def __init__(self, client):
+        super().__init__(client)
+        self.held, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    async def apply(self, updates):
+        self.held.set()
+        await self.goes_on.wait()
+        return await super().apply(updates)
+
+
+@pytest.fixture
+async def held_projection(projection):
+    return HeldProjection(projection._client)
+
+
+@pytest.fixture
+async def lanes(add, pool, held_projection):
+    """A loop with 25 events in batches of 10: its first lane is held, its second then waits for the season's lock."""
+    await add(*(("s", f"u{number % 7}", 1) for number in range(25)))
+    applier = BatchApplier(pool, held_projection, 10, lambda _step: None)
+    return Loop(applier, pool, held_projection, Floor(), asyncio.Event(), batch_size=10, poll_seconds=0.001)
+
+
 async def test_while_batches_are_full_the_next_one_is_claimed_before_the_last_is_shown(
-    add, pool, projection, eventually, truth
+    lanes, held_projection, eventually, truth
 ):
     """And where it waits too long for the first, that pauses no season: the first is at work on it."""
-    held, goes_on = asyncio.Event(), asyncio.Event()
-
-    class Slow(Projection):
-        async def apply(self, updates):
-            held.set()
-            await goes_on.wait()
-            return await super().apply(updates)
-
-    await add(*(("s", f"u{number % 7}", 1) for number in range(25)))
     stop = asyncio.Event()
-    applier = BatchApplier(pool, Slow(projection._client), 10, lambda _step: None)
-    loop = Loop(applier, pool, projection, Floor(), asyncio.Event(), batch_size=10, poll_seconds=0.001)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(loop.run(stop))
-        await held.wait()
+        tasks.create_task(lanes.run(stop))
+        await held_projection.held.wait()
         await eventually(WAITING)
         await eventually(WAITING, gone=True)  # its lock timeout has passed
-        assert loop._pauses.in_trouble() == []
-        goes_on.set()
+        assert lanes._pauses.in_trouble() == []
+        held_projection.goes_on.set()
         await eventually("select 1 from outbox where status = 'pending'", gone=True)
         stop.set()
+    assert sum((await truth())["s"].values()) == 25
+
+
+async def test_stops_where_the_second_lane_fails_after_it_was_told_to(
+    lanes, held_projection, eventually, drain, truth
+):
+    stop = asyncio.Event()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        tasks.create_task(lanes.run(stop))
+        await held_projection.held.wait()
+        await eventually(WAITING)
+        stop.set()
+        await eventually(WAITING, gone=True)  # its lock timeout has passed
+        held_projection.goes_on.set()
+    await drain()
     assert sum((await truth())["s"].values()) == 25
 
 
