@@ -7,10 +7,14 @@ discards them (shared/setbacks.py). Every statement takes its caller's connectio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shared.postgres import Connection
 from shared.scores import SeasonId, UserId
+
+SHARES: Final = 8
+"""Into so many parts seasons are divided, by a hash of their ids, for batches at work at once. A power of two; also in
+CLAIM_SHARE."""
 
 # `id >= floor` skips the dead index entries that finished events leave at the front of the partial index; under a
 # snapshot held open for long they can't be removed and claims grow from 3 to 60 ms. Never `id > last seen`:
@@ -23,13 +27,23 @@ order by id limit %s for update skip locked
 
 # Marked done at once, which nobody sees before the commit: marked after the fold, they would lengthen the time for
 # which the seasons are locked. One row comes back: 500 would cost the client as much time as the server.
-CLAIM = f"""
-with claimed as (
+_TAKE = """
+claimed as (
   update outbox set status = 'done', processed_at = clock_timestamp()
-  where id = any(array({NEXT}))
+  where id = any(array({next}))
   returning id, season_id
 )
-select array(select id from claimed), array(select distinct season_id from claimed)
+select array(select id from claimed), array(select distinct season_id from claimed)"""
+
+CLAIM = f"with {_TAKE.format(next=NEXT)}, null"
+
+# The first of some shares that no other batch is at work on, until the transaction ends. The number before it is any
+# that no other program on the database locks.
+CLAIM_SHARE = f"""
+with share as materialized (
+  select n from unnest(%s::int[]) as n where pg_try_advisory_xact_lock(1819239025, n) limit 1
+), {_TAKE.format(next=NEXT.replace("order by", "and hashtext(season_id) & 7 = (select n from share) order by"))},
+  (select n from share)
 """  # noqa: S608 - constants
 
 _MARK_FAILED = """
@@ -74,16 +88,24 @@ class Purged(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """Events of a batch, and the seasons that they belong to, each once."""
+    """Events of a batch, and the seasons that they belong to, each once; the share that was taken, if any."""
 
     event_ids: list[int]
     season_ids: list[SeasonId]
+    share: int | None
 
 
-async def claim(conn: Connection, *, floor: int, paused: Sequence[SeasonId], limit: int) -> Claimed:
+async def claim(
+    conn: Connection, *, floor: int, paused: Sequence[SeasonId], limit: int, shares: Sequence[int] = ()
+) -> Claimed:
     """Take up to `limit` pending events, oldest first, that no other worker holds: locked, and done once the caller
-    commits."""
-    row = await (await conn.execute(CLAIM, (floor, list(paused), limit))).fetchone()
+    commits. Where `shares` are named only of the first one that no other batch has taken; nothing if all are."""
+    parameters = (floor, list(paused), limit)
+    if shares:
+        cursor = await conn.execute(CLAIM_SHARE, (list(shares), *parameters))
+    else:
+        cursor = await conn.execute(CLAIM, parameters)
+    row = await cursor.fetchone()
     assert row is not None
     return Claimed(*row)
 

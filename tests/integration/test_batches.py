@@ -8,7 +8,8 @@ import psycopg
 import pytest
 from conftest import CrashError, crashing_at
 
-from shared import keys, ledger, seasons
+from shared import keys, ledger, outbox, seasons
+from shared.projection import Projection
 from shared.reconciliation import reconcile
 from shared.scores import MAX_SCORE, Score
 from worker.batch import STEPS, BatchApplier, SeasonsLockedError
@@ -110,6 +111,41 @@ async def test_two_workers_over_the_same_players_do_not_deadlock_or_double(add, 
     totals = await asyncio.gather(*(work(applier) for applier in appliers))
     assert sum(totals) == 6000
     assert sum(sum(board.values()) for board in (await truth()).values()) == 6000
+
+
+async def test_batches_of_different_shares_do_not_wait_for_each_other(add, pool, projection, drain, truth):
+    """The seasons of one are locked from its fold to its commit; the other has others, and is through before."""
+    held, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Projection):
+        async def apply(self, updates):
+            held.set()
+            await goes_on.wait()
+            return await super().apply(updates)
+
+    await add(*((f"s{number}", "ann", 1) for number in range(100)))
+    every = list(range(outbox.SHARES))
+    slow = BatchApplier(pool, Slow(projection._client), 500, lambda _step: None)
+    first = asyncio.create_task(slow.apply(floor=0, paused=[], shares=every))
+    await held.wait()
+    second = await BatchApplier(pool, projection, 500, lambda _step: None).apply(floor=0, paused=[], shares=every)
+    goes_on.set()
+    assert second.events > 0
+    assert (await first).share != second.share
+    assert (await first).events + second.events + await drain() == 100
+    assert len(await truth()) == 100
+
+
+async def test_where_others_have_all_shares_nothing_is_taken(add, pool, applier, drain):
+    await add(("s", "ann", 1))
+    every = list(range(outbox.SHARES))
+    async with pool.connection() as conn, conn.transaction():
+        taken = [(await outbox.claim(conn, floor=0, paused=["s"], limit=1, shares=every)).share for _ in every]
+        assert taken == [0] * outbox.SHARES  # one's own is free to oneself
+        for share in every:
+            await outbox.claim(conn, floor=0, paused=["s"], limit=1, shares=[share])
+        assert await applier.apply(floor=0, paused=[], shares=every) == (0, 0, 0, None)
+    assert await drain() == 1
 
 
 async def test_a_batch_gives_up_a_season_held_elsewhere(add, applier, pool):

@@ -57,6 +57,29 @@ async def test_while_batches_are_full_the_next_one_is_claimed_before_the_last_is
     assert sum((await truth())["s"].values()) == 25
 
 
+async def test_workers_that_divide_a_backlog_of_many_seasons_leave_nothing(add, pool, projection, eventually, truth):
+    for number in range(30):
+        await add(*((f"s{season}", f"u{(number + season) % 7}", 1) for season in range(60)))
+    stop = asyncio.Event()
+    shares = set()
+
+    class Noted(BatchApplier):
+        async def apply(self, **arguments):
+            batch = await super().apply(**arguments)
+            shares.add(batch.share)
+            return batch
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(2):
+            applier = Noted(pool, projection, 20, lambda _step: None)
+            loop = Loop(applier, pool, projection, Floor(), asyncio.Event(), batch_size=20, poll_seconds=0.001)
+            tasks.create_task(loop.run(stop))
+        await eventually("select 1 from outbox where status = 'pending'", gone=True)
+        stop.set()
+    assert len(shares) > 2
+    assert {sum(board.values()) for board in (await truth()).values()} == {30}
+
+
 @pytest.mark.usefixtures("running_loop")
 async def test_a_season_held_elsewhere_does_not_stall_the_others(add, pool, eventually, truth):
     async with pool.connection() as conn:

@@ -116,6 +116,12 @@ async def test_the_claim_reads_the_index_of_pending_events_in_order(known_to_the
     assert "Sort" not in found
 
 
+async def test_a_claim_of_a_share_does_so_too(busy_outbox):
+    found = await plan(busy_outbox, outbox.CLAIM_SHARE, ([0, 1], 19_000, [], 500))
+    assert "Index Scan using outbox_pending_idx" in found
+    assert "Sort" not in found
+
+
 async def test_the_sweep_reads_one_entry_of_an_index(busy_outbox):
     found = await plan(busy_outbox, outbox.LOWEST_PENDING, None)
     assert "outbox_pending_idx" in found
