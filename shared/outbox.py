@@ -7,14 +7,10 @@ discards them (shared/setbacks.py). Every statement takes its caller's connectio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from shared.postgres import Connection
 from shared.scores import SeasonId, UserId
-
-SHARES: Final = 8
-"""Into so many parts seasons are divided, by a hash of their ids, for batches at work at once. A power of two; also in
-CLAIM_SHARE."""
 
 # `id >= floor` skips the dead index entries that finished events leave at the front of the partial index; under a
 # snapshot held open for long they can't be removed and claims grow from 3 to 60 ms. Never `id > last seen`:
@@ -35,15 +31,22 @@ claimed as (
 )
 select array(select id from claimed), array(select distinct season_id from claimed)"""
 
-CLAIM = f"with {_TAKE.format(next=NEXT)}, null"
+# Seasons are divided into eight shares by a hash of their ids. A share that has less than a sixteenth is not worth a
+# claim of its own, which would read too much that is not its own.
+CLAIM = f"""
+with {_TAKE.format(next=NEXT)},
+  array(select hashtext(season_id) & 7 from claimed group by 1 having count(*) * 16 >= %s)
+"""  # noqa: S608 - constants
 
-# The first of some shares that no other batch is at work on, until the transaction ends. The number before it is any
-# that no other program on the database locks.
+# Of the first of some shares that no other batch has taken, until the transaction ends; where all are, of the first.
+# The number before the share is any that no other program on the database locks.
 CLAIM_SHARE = f"""
 with share as materialized (
-  select n from unnest(%s::int[]) as n where pg_try_advisory_xact_lock(1819239025, n) limit 1
+  select coalesce(
+    (select n from unnest(%s::int[]) as n where pg_try_advisory_xact_lock(1819239025, n) limit 1),
+    (%s::int[])[1]) as n
 ), {_TAKE.format(next=NEXT.replace("order by", "and hashtext(season_id) & 7 = (select n from share) order by"))},
-  (select n from share)
+  array(select n from share)
 """  # noqa: S608 - constants
 
 _MARK_FAILED = """
@@ -88,23 +91,24 @@ class Purged(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """Events of a batch, and the seasons that they belong to, each once; the share that was taken, if any."""
+    """Events of a batch, and the seasons that they belong to, each once. `shares`: the share that was taken, else those
+    that have much of what waits."""
 
     event_ids: list[int]
     season_ids: list[SeasonId]
-    share: int | None
+    shares: list[int]
 
 
 async def claim(
     conn: Connection, *, floor: int, paused: Sequence[SeasonId], limit: int, shares: Sequence[int] = ()
 ) -> Claimed:
     """Take up to `limit` pending events, oldest first, that no other worker holds: locked, and done once the caller
-    commits. Where `shares` are named only of the first one that no other batch has taken; nothing if all are."""
-    parameters = (floor, list(paused), limit)
-    if shares:
-        cursor = await conn.execute(CLAIM_SHARE, (list(shares), *parameters))
+    commits. Where `shares` of the seasons are named only of the first one that no other batch has taken."""
+    named, paused = list(shares), list(paused)
+    if named:
+        cursor = await conn.execute(CLAIM_SHARE, (named, named, floor, paused, limit))
     else:
-        cursor = await conn.execute(CLAIM, parameters)
+        cursor = await conn.execute(CLAIM, (floor, paused, limit, limit))
     row = await cursor.fetchone()
     assert row is not None
     return Claimed(*row)

@@ -32,12 +32,12 @@ log = structlog.get_logger()
 
 
 class Batch(NamedTuple):
-    """What a batch did. `events` is 0 when nothing was pending, or nothing in the `share` of seasons that it took."""
+    """What a batch did. `events` is 0 when nothing was pending; `shares`: see `shared.outbox.Claimed`."""
 
     events: int
     seasons: int
     failed: int
-    share: int | None = None
+    shares: Sequence[int] = ()
 
 
 class SeasonsLockedError(Exception):
@@ -95,9 +95,9 @@ class BatchApplier:
 
     async def _apply(self, claim: _Claim, on_full: Callable[[], None], fold: _Fold) -> tuple[Batch, dict[int, str]]:
         async with self._pool.connection() as conn, conn.transaction():
-            event_ids, season_ids, share = await claim(conn)
+            event_ids, season_ids, shares = await claim(conn)
             if not event_ids:
-                return Batch(0, 0, 0, share), {}
+                return Batch(0, 0, 0, shares), {}
             self._reach("claimed")
             if len(event_ids) == self._batch_size:
                 on_full()
@@ -126,7 +126,7 @@ class BatchApplier:
             await project(conn, self._projection, updates, rebuild_large=False)
             self._reach("projected")
         self._reach("committed")
-        return Batch(len(event_ids), len(season_ids), len(folded.failures), share), folded.failures
+        return Batch(len(event_ids), len(season_ids), len(folded.failures), shares), folded.failures
 
 
 async def _fold_all(conn: Connection, event_ids: list[int]) -> Folded:

@@ -124,28 +124,37 @@ async def test_batches_of_different_shares_do_not_wait_for_each_other(add, pool,
             return await super().apply(updates)
 
     await add(*((f"s{number}", "ann", 1) for number in range(100)))
-    every = list(range(outbox.SHARES))
+    every = list(range(8))
     slow = BatchApplier(pool, Slow(projection._client), 500, lambda _step: None)
     first = asyncio.create_task(slow.apply(floor=0, paused=[], shares=every))
     await held.wait()
     second = await BatchApplier(pool, projection, 500, lambda _step: None).apply(floor=0, paused=[], shares=every)
     goes_on.set()
     assert second.events > 0
-    assert (await first).share != second.share
+    assert (await first).shares != second.shares
     assert (await first).events + second.events + await drain() == 100
     assert len(await truth()) == 100
 
 
-async def test_where_others_have_all_shares_nothing_is_taken(add, pool, applier, drain):
-    await add(("s", "ann", 1))
-    every = list(range(outbox.SHARES))
+async def test_a_claim_of_all_seasons_tells_which_shares_have_much(add, pool):
+    await add(*(("much", f"u{number}", 1) for number in range(90)), ("little", "ann", 1), *[("some", "ann", 1)] * 9)
     async with pool.connection() as conn, conn.transaction():
-        taken = [(await outbox.claim(conn, floor=0, paused=["s"], limit=1, shares=every)).share for _ in every]
-        assert taken == [0] * outbox.SHARES  # one's own is free to oneself
-        for share in every:
-            await outbox.claim(conn, floor=0, paused=["s"], limit=1, shares=[share])
-        assert await applier.apply(floor=0, paused=[], shares=every) == (0, 0, 0, None)
-    assert await drain() == 1
+        claimed = await outbox.claim(conn, floor=0, paused=[], limit=100)
+        hashed = "select hashtext(season_id) & 7 from unnest(%s::text[]) as season_id"
+        expected = await (await conn.execute(hashed, (["much", "some"],))).fetchall()
+    assert {(share,) for share in claimed.shares} == set(expected)
+    assert len(claimed.event_ids) == 100
+
+
+async def test_where_others_have_all_shares_the_first_is_taken_all_the_same(add, pool, applier, truth):
+    await add(*((f"s{number}", "ann", 1) for number in range(100)))
+    async with pool.connection() as conn, conn.transaction():
+        for share in range(8):
+            await outbox.claim(conn, floor=0, paused=[f"s{number}" for number in range(100)], limit=1, shares=[share])
+        found = [await applier.apply(floor=0, paused=[], shares=[share, 0]) for share in range(8)]
+    assert [batch.shares for batch in found] == [[share] for share in range(8)]
+    assert sum(batch.events for batch in found) == 100
+    assert len(await truth()) == 100
 
 
 async def test_a_batch_gives_up_a_season_held_elsewhere(add, applier, pool):
