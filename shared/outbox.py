@@ -23,13 +23,30 @@ order by id limit %s for update skip locked
 
 # Marked done at once, which nobody sees before the commit: marked after the fold, they would lengthen the time for
 # which the seasons are locked. One row comes back: 500 would cost the client as much time as the server.
-CLAIM = f"""
-with claimed as (
+_TAKE = """
+claimed as (
   update outbox set status = 'done', processed_at = clock_timestamp()
-  where id = any(array({NEXT}))
+  where id = any(array({next}))
   returning id, season_id
 )
-select array(select id from claimed), array(select distinct season_id from claimed)
+select array(select id from claimed), array(select distinct season_id from claimed)"""
+
+# Seasons are divided into eight shares by a hash of their ids. A share that has less than a sixteenth is not worth a
+# claim of its own, which would read too much that is not its own.
+CLAIM = f"""
+with {_TAKE.format(next=NEXT)},
+  array(select hashtext(season_id) & 7 from claimed group by 1 having count(*) * 16 >= %s)
+"""  # noqa: S608 - constants
+
+# Of the first of some shares that no other batch has taken, until the transaction ends; where all are, of the first.
+# The number before the share is any that no other program on the database locks.
+CLAIM_SHARE = f"""
+with share as materialized (
+  select coalesce(
+    (select n from unnest(%s::int[]) as n where pg_try_advisory_xact_lock(1819239025, n) limit 1),
+    (%s::int[])[1]) as n
+), {_TAKE.format(next=NEXT.replace("order by", "and hashtext(season_id) & 7 = (select n from share) order by"))},
+  array(select n from share)
 """  # noqa: S608 - constants
 
 _MARK_FAILED = """
@@ -74,16 +91,25 @@ class Purged(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """Events of a batch, and the seasons that they belong to, each once."""
+    """Events of a batch, and the seasons that they belong to, each once. `shares`: the share that was taken, else those
+    that have much of what waits."""
 
     event_ids: list[int]
     season_ids: list[SeasonId]
+    shares: list[int]
 
 
-async def claim(conn: Connection, *, floor: int, paused: Sequence[SeasonId], limit: int) -> Claimed:
+async def claim(
+    conn: Connection, *, floor: int, paused: Sequence[SeasonId], limit: int, shares: Sequence[int] = ()
+) -> Claimed:
     """Take up to `limit` pending events, oldest first, that no other worker holds: locked, and done once the caller
-    commits."""
-    row = await (await conn.execute(CLAIM, (floor, list(paused), limit))).fetchone()
+    commits. Where `shares` of the seasons are named only of the first one that no other batch has taken."""
+    named, paused = list(shares), list(paused)
+    if named:
+        cursor = await conn.execute(CLAIM_SHARE, (named, named, floor, paused, limit))
+    else:
+        cursor = await conn.execute(CLAIM, (floor, paused, limit, limit))
+    row = await cursor.fetchone()
     assert row is not None
     return Claimed(*row)
 

@@ -58,9 +58,11 @@ local function unchanged(at)
   return true
 end
 
-local function note(timeline, epoch, token, base)
-  redis.call('HSET', meta, 'timeline', timeline, 'epoch', epoch, 'token', token,
-             'base', base, 'count', redis.call('ZCARD', board))
+-- Its answer is what stored() would find.
+local function applied(timeline, epoch, token, base)
+  local count = redis.call('ZCARD', board)
+  redis.call('HSET', meta, 'timeline', timeline, 'epoch', epoch, 'token', token, 'base', base, 'count', count)
+  return {'applied', tonumber(timeline), tonumber(epoch), tonumber(token), tonumber(base), count, count}
 end
 """
 
@@ -91,16 +93,14 @@ if not first and (now[1] < timeline or now[2] < epoch or now[3] < prev
   return answer('behind')
 end
 write(ARGV[5])
-note(ARGV[1], ARGV[2], ARGV[4], ARGV[3])
-return answer('applied')
+return applied(ARGV[1], ARGV[2], ARGV[4], ARGV[3])
 """)
 
 # ARGV: the six numbers that APPLY reported, prev, token, changes as for write().
 PATCH: Final = _script("""
 if not unchanged(1) then return answer('moved') end
 write(ARGV[9])
-note(ARGV[1], ARGV[2], ARGV[8], ARGV[7])
-return answer('applied')
+return applied(ARGV[1], ARGV[2], ARGV[8], ARGV[7])
 """)
 
 # KEYS[3]: the staged board. ARGV: the six numbers that APPLY reported, timeline, epoch, prev, token, staged members.
@@ -111,6 +111,5 @@ if tonumber(ARGV[11]) > 0 then
   redis.call('RENAME', KEYS[3], board)
   redis.call('PERSIST', board)
 end
-note(ARGV[7], ARGV[8], ARGV[10], ARGV[9])
-return answer('applied')
+return applied(ARGV[7], ARGV[8], ARGV[10], ARGV[9])
 """)

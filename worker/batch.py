@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 import psycopg
@@ -31,11 +32,12 @@ log = structlog.get_logger()
 
 
 class Batch(NamedTuple):
-    """What a batch did. `events` is 0 when nothing was pending."""
+    """What a batch did. `events` is 0 when nothing was pending; `shares`: see `shared.outbox.Claimed`."""
 
     events: int
     seasons: int
     failed: int
+    shares: Sequence[int] = ()
 
 
 class SeasonsLockedError(Exception):
@@ -53,6 +55,7 @@ class Folded(NamedTuple):
     failures: dict[int, str]
 
 
+_Claim: TypeAlias = Callable[[Connection], Awaitable[outbox.Claimed]]
 _Fold: TypeAlias = Callable[[Connection, list[int]], Awaitable[Folded]]
 
 
@@ -66,31 +69,35 @@ class BatchApplier:
         self._reach = reach
 
     async def apply(
-        self, *, floor: int, paused: Sequence[SeasonId], on_full: Callable[[], None] = lambda: None
+        self,
+        *,
+        floor: int,
+        paused: Sequence[SeasonId],
+        shares: Sequence[int] = (),
+        on_full: Callable[[], None] = lambda: None,
     ) -> Batch:
         """Claim and apply up to a batch of pending events at or above `floor`, leaving `paused` seasons alone.
 
-        `on_full` is called as soon as the claim turns out to be full: more waits, and need not wait for this batch.
-        Raises SeasonsLockedError, LateError, SeasonsUnreachableError, psycopg.Error or RedisError; in each case
-        nothing is committed.
+        `shares`: see `shared.outbox.claim`. `on_full` is called as soon as the claim turns out to be full: more waits,
+        and need not wait for this batch. Raises SeasonsLockedError, LateError, SeasonsUnreachableError, psycopg.Error
+        or RedisError; in each case nothing is committed.
         """
         started = time.monotonic()
+        claim = partial(outbox.claim, floor=floor, paused=paused, limit=self._batch_size, shares=shares)
         try:
-            batch, failures = await self._apply(floor, paused, on_full, _fold_all)
+            batch, failures = await self._apply(claim, on_full, _fold_all)
         except REFUSED:
             # Savepoints cost every batch two round trips; this costs the rare one a second start.
-            batch, failures = await self._apply(floor, paused, on_full, _fold_in_halves)
+            batch, failures = await self._apply(claim, on_full, _fold_in_halves)
         if batch.events:
             _report(batch, failures, time.monotonic() - started)
         return batch
 
-    async def _apply(
-        self, floor: int, paused: Sequence[SeasonId], on_full: Callable[[], None], fold: _Fold
-    ) -> tuple[Batch, dict[int, str]]:
+    async def _apply(self, claim: _Claim, on_full: Callable[[], None], fold: _Fold) -> tuple[Batch, dict[int, str]]:
         async with self._pool.connection() as conn, conn.transaction():
-            event_ids, season_ids = await outbox.claim(conn, floor=floor, paused=paused, limit=self._batch_size)
+            event_ids, season_ids, shares = await claim(conn)
             if not event_ids:
-                return Batch(0, 0, 0), {}
+                return Batch(0, 0, 0, shares), {}
             self._reach("claimed")
             if len(event_ids) == self._batch_size:
                 on_full()
@@ -119,7 +126,7 @@ class BatchApplier:
             await project(conn, self._projection, updates, rebuild_large=False)
             self._reach("projected")
         self._reach("committed")
-        return Batch(len(event_ids), len(season_ids), len(folded.failures)), folded.failures
+        return Batch(len(event_ids), len(season_ids), len(folded.failures), shares), folded.failures
 
 
 async def _fold_all(conn: Connection, event_ids: list[int]) -> Folded:

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 from conftest import CrashError, crashing_at
 
-from shared import keys, ledger, seasons
+from shared import keys, ledger, outbox, seasons
+from shared.projection import Projection
 from shared.reconciliation import reconcile
 from shared.scores import MAX_SCORE, Score
 from worker.batch import STEPS, BatchApplier, SeasonsLockedError
@@ -110,6 +111,50 @@ async def test_two_workers_over_the_same_players_do_not_deadlock_or_double(add, 
     totals = await asyncio.gather(*(work(applier) for applier in appliers))
     assert sum(totals) == 6000
     assert sum(sum(board.values()) for board in (await truth()).values()) == 6000
+
+
+async def test_batches_of_different_shares_do_not_wait_for_each_other(add, pool, projection, drain, truth):
+    """The seasons of one are locked from its fold to its commit; the other has others, and is through before."""
+    held, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Projection):
+        async def apply(self, updates):
+            held.set()
+            await goes_on.wait()
+            return await super().apply(updates)
+
+    await add(*((f"s{number}", "ann", 1) for number in range(100)))
+    every = list(range(8))
+    slow = BatchApplier(pool, Slow(projection._client), 500, lambda _step: None)
+    first = asyncio.create_task(slow.apply(floor=0, paused=[], shares=every))
+    await held.wait()
+    second = await BatchApplier(pool, projection, 500, lambda _step: None).apply(floor=0, paused=[], shares=every)
+    goes_on.set()
+    assert second.events > 0
+    assert (await first).shares != second.shares
+    assert (await first).events + second.events + await drain() == 100
+    assert len(await truth()) == 100
+
+
+async def test_a_claim_of_all_seasons_tells_which_shares_have_much(add, pool):
+    await add(*(("much", f"u{number}", 1) for number in range(90)), ("little", "ann", 1), *[("some", "ann", 1)] * 9)
+    async with pool.connection() as conn, conn.transaction():
+        claimed = await outbox.claim(conn, floor=0, paused=[], limit=100)
+        hashed = "select hashtext(season_id) & 7 from unnest(%s::text[]) as season_id"
+        expected = await (await conn.execute(hashed, (["much", "some"],))).fetchall()
+    assert {(share,) for share in claimed.shares} == set(expected)
+    assert len(claimed.event_ids) == 100
+
+
+async def test_where_others_have_all_shares_the_first_is_taken_all_the_same(add, pool, applier, truth):
+    await add(*((f"s{number}", "ann", 1) for number in range(100)))
+    async with pool.connection() as conn, conn.transaction():
+        for share in range(8):
+            await outbox.claim(conn, floor=0, paused=[f"s{number}" for number in range(100)], limit=1, shares=[share])
+        found = [await applier.apply(floor=0, paused=[], shares=[share, 0]) for share in range(8)]
+    assert [batch.shares for batch in found] == [[share] for share in range(8)]
+    assert sum(batch.events for batch in found) == 100
+    assert len(await truth()) == 100
 
 
 async def test_a_batch_gives_up_a_season_held_elsewhere(add, applier, pool):

@@ -9,7 +9,7 @@ import pytest
 from shared import keys, ledger, outbox, seasons
 from shared.projection import Projection
 from shared.reconciliation import SeasonsUnreachableError, reconcile
-from worker.batch import BatchApplier
+from worker.batch import BatchApplier, SeasonsLockedError
 from worker.floor import Floor
 from worker.loop import Loop
 from worker.upkeep import Audit, Purge
@@ -42,49 +42,90 @@ class HeldProjection(Projection):
         return await super().apply(updates)
 
 
+class Impatient(BatchApplier):
+    """Says when it has waited too long for a season."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.given_up = asyncio.Event()
+
+    async def apply(self, **arguments):
+        try:
+            return await super().apply(**arguments)
+        except SeasonsLockedError:
+            self.given_up.set()
+            raise
+
+
 @pytest.fixture
-async def held_projection(projection):
+async def held(projection):
     return HeldProjection(projection._client)
 
 
 @pytest.fixture
-async def lanes(add, pool, held_projection):
+async def impatient(pool, held):
+    return Impatient(pool, held, 10, lambda _step: None)
+
+
+@pytest.fixture
+async def lanes(add, pool, held, impatient):
     """A loop with 25 events in batches of 10: its first lane is held, its second then waits for the season's lock."""
     await add(*(("s", f"u{number % 7}", 1) for number in range(25)))
-    applier = BatchApplier(pool, held_projection, 10, lambda _step: None)
-    return Loop(applier, pool, held_projection, Floor(), asyncio.Event(), batch_size=10, poll_seconds=0.001)
+    return Loop(impatient, pool, held, Floor(), asyncio.Event(), batch_size=10, poll_seconds=0.001)
 
 
 async def test_while_batches_are_full_the_next_one_is_claimed_before_the_last_is_shown(
-    lanes, held_projection, eventually, truth
+    lanes, held, impatient, eventually, truth
 ):
     """And where it waits too long for the first, that pauses no season: the first is at work on it."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(lanes.run(stop))
-        await held_projection.held.wait()
+        await held.held.wait()
         await eventually(WAITING)
-        await eventually(WAITING, gone=True)  # its lock timeout has passed
+        await impatient.given_up.wait()
         assert lanes._pauses.in_trouble() == []
-        held_projection.goes_on.set()
+        held.goes_on.set()
         await eventually("select 1 from outbox where status = 'pending'", gone=True)
         stop.set()
     assert sum((await truth())["s"].values()) == 25
 
 
-async def test_stops_where_the_second_lane_fails_after_it_was_told_to(
-    lanes, held_projection, eventually, drain, truth
-):
+async def test_stops_where_the_second_lane_fails_after_it_was_told_to(lanes, held, impatient, eventually, drain, truth):
     stop = asyncio.Event()
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         tasks.create_task(lanes.run(stop))
-        await held_projection.held.wait()
+        await held.held.wait()
         await eventually(WAITING)
         stop.set()
-        await eventually(WAITING, gone=True)  # its lock timeout has passed
-        held_projection.goes_on.set()
+        await impatient.given_up.wait()
+        held.goes_on.set()
     await drain()
     assert sum((await truth())["s"].values()) == 25
+
+
+async def test_workers_that_divide_a_backlog_of_many_seasons_leave_nothing(add, pool, projection, eventually, truth):
+    for number in range(30):
+        await add(*((f"s{season}", f"u{(number + season) % 7}", 1) for season in range(60)))
+    stop = asyncio.Event()
+    shares = set()
+
+    class Noted(BatchApplier):
+        async def apply(self, **arguments):
+            batch = await super().apply(**arguments)
+            if arguments["shares"]:
+                shares.update(batch.shares)
+            return batch
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(2):
+            applier = Noted(pool, projection, 20, lambda _step: None)
+            loop = Loop(applier, pool, projection, Floor(), asyncio.Event(), batch_size=20, poll_seconds=0.001)
+            tasks.create_task(loop.run(stop))
+        await eventually("select 1 from outbox where status = 'pending'", gone=True)
+        stop.set()
+    assert len(shares) > 2
+    assert {sum(board.values()) for board in (await truth()).values()} == {30}
 
 
 @pytest.mark.usefixtures("running_loop")

@@ -107,11 +107,17 @@ select n, 'score', 's', 1, 'u' || n, 1, %s from generate_series(%s::int, %s::int
 async def test_the_claim_reads_the_index_of_pending_events_in_order(known_to_the_planner, kind):
     conn = known_to_the_planner
     await conn.execute(f"set plan_cache_mode = force_{kind}_plan")
-    claim = sql.SQL(outbox.CLAIM.replace("%s", "{}")).format(*map(sql.SQL, ("$1", "$2", "$3")))
+    claim = sql.SQL(outbox.CLAIM.replace("%s", "{}")).format(*map(sql.SQL, ("$1", "$2", "$3", "$3")))
     await conn.execute(sql.SQL("prepare claim (bigint, text[], bigint) as {}").format(claim))
     found = "\n".join(row[0] for row in await (await conn.execute("explain execute claim (0, '{}', 500)")).fetchall())
     await conn.execute("deallocate claim")
     await conn.execute("reset plan_cache_mode")
+    assert "Index Scan using outbox_pending_idx" in found
+    assert "Sort" not in found
+
+
+async def test_a_claim_of_a_share_does_so_too(busy_outbox):
+    found = await plan(busy_outbox, outbox.CLAIM_SHARE, ([0, 1], [0, 1], 19_000, [], 500))
     assert "Index Scan using outbox_pending_idx" in found
     assert "Sort" not in found
 

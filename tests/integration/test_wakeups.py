@@ -128,6 +128,23 @@ async def test_of_many_commits_at_once_workers_hear_once_and_of_a_later_one_agai
     await wakeups.aclose()
 
 
+async def test_hints_leave_each_other_a_pause(settings, redis, monkeypatch):
+    monkeypatch.setattr("shared.wakeups._SPACING_SECONDS", NEVER)
+    told = asyncio.Queue()
+    wakeups = Wakeups(redis)
+    async with following(settings.redis_url, lambda: told.put_nowait(None)):
+        await told.get()
+        wakeups.tell()
+        await told.get()
+        for _ in range(10):
+            wakeups.tell()
+            await asyncio.sleep(0)
+        await redis.publish(keys.WAKEUPS, "")  # behind whatever was sent
+        await told.get()
+        assert told.empty()
+    await wakeups.aclose()
+
+
 async def test_a_follower_hears_again_once_redis_is_back(own_valkey):
     heard = asyncio.Event()
     async with following(own_valkey.url(), heard.set):
