@@ -40,7 +40,7 @@ _SETTINGS: Final = {
     "max_wal_size": "2GB",  # checkpoints come by time, not by volume, under load
     "checkpoint_timeout": "15min",
     "autovacuum_naptime": "10s",  # the outbox turns over in minutes
-    "default_statistics_target": "10",  # no plan needs finer ones; a tenth of the sampling, every few seconds under load
+    "default_statistics_target": "10",  # no plan needs finer ones, and under load they are taken every few seconds
     "jit": "off",  # every statement is short
     "log_checkpoints": "off",
 }
