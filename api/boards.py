@@ -34,7 +34,7 @@ _BYTES: Final = {NEVER_DECODE: True}
 # ARGV: MessagePack of player, how many neighbours on each side, …; the reply is MessagePack too, for each player: false
 # when it is not on the board, with -1 neighbours its rank (from 0) and score, else the rank of the first neighbour and
 # then member, score, … All of one moment. One script for many players: a command takes client and server as long as
-# ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a third more.
+# ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a sixth more.
 _PLACES: Final = """
 local asked, places = cmsgpack.unpack(ARGV[1]), {}
 for i = 1, #asked, 2 do
