@@ -129,10 +129,19 @@ class Boards:
             replies = await _replies(pipe, [season_id for season_id, _ in scripts])
         found: list[Any] = [None] * len(places)
         for (_, numbers), reply in zip(scripts, replies, strict=True):
-            told = [reply] * len(numbers) if isinstance(reply, Exception) else msgspec.msgpack.decode(reply)
+            told = [reply] * len(numbers) if isinstance(reply, Exception) else _unpacked(reply, len(numbers))
             for number, place in zip(numbers, told, strict=True):
                 found[number] = place
         return found
+
+
+def _unpacked(reply: bytes, players: int) -> list[Any]:
+    try:
+        found: list[Any] = msgspec.msgpack.decode(reply)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a member that is no text: nobody but us may write
+        log.warning("look-up failed", error=f"a member is no text: {error}")
+        return [_unreadable()] * players
+    return found
 
 
 async def _replies(pipe: Pipeline, season_ids: Sequence[SeasonId]) -> list[Any]:
@@ -145,8 +154,12 @@ async def _replies(pipe: Pipeline, season_ids: Sequence[SeasonId]) -> list[Any]:
     for number, reply in enumerate(replies):
         if isinstance(reply, RedisError):
             log.warning("look-up failed", season_id=season_ids[number], error=str(reply))
-            replies[number] = RedisUnavailableError("this board can't be read at the moment; try again shortly")
+            replies[number] = _unreadable()
     return replies
+
+
+def _unreadable() -> RedisUnavailableError:
+    return RedisUnavailableError("this board can't be read at the moment; try again shortly")
 
 
 def _not_on_board(season_id: SeasonId) -> NotOnBoardError:

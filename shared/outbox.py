@@ -7,7 +7,7 @@ discards them (shared/setbacks.py). Every statement takes its caller's connectio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shared.postgres import Connection
 from shared.scores import SeasonId, UserId
@@ -31,6 +31,10 @@ claimed as (
 )
 select array(select id from claimed), array(select distinct season_id from claimed)"""
 
+_IN_SHARE = """and hashtext(season_id) & 7 = (select n from share) and id < (
+  select id from outbox where status = 'pending' and id >= %s and season_id <> all(%s) order by id limit 1) + %s
+order by"""
+
 # Seasons are divided into eight shares by a hash of their ids. A share that has less than a sixteenth is not worth a
 # claim of its own, which would read too much that is not its own.
 CLAIM = f"""
@@ -39,13 +43,14 @@ with {_TAKE.format(next=NEXT)},
 """  # noqa: S608 - constants
 
 # Of the first of some shares that no other batch has taken, until the transaction ends; where all are, of the first.
-# The number before the share is any that no other program on the database locks.
+# The number before the share is any that no other program on the database locks. Not far ahead of the oldest event that
+# waits: a share of which nothing is left would be looked for in the whole backlog.
 CLAIM_SHARE = f"""
 with share as materialized (
   select coalesce(
     (select n from unnest(%s::int[]) as n where pg_try_advisory_xact_lock(1819239025, n) limit 1),
     (%s::int[])[1]) as n
-), {_TAKE.format(next=NEXT.replace("order by", "and hashtext(season_id) & 7 = (select n from share) order by"))},
+), {_TAKE.format(next=NEXT.replace("order by", _IN_SHARE))},
   array(select n from share)
 """  # noqa: S608 - constants
 
@@ -82,6 +87,9 @@ with walked as (
 select count(*), max(id), coalesce(bool_and(expired or stays), false), (select count(*) from deleted) from walked
 """
 
+_REACH: Final = 32
+"""Full claims that lie within the reach of one of a share, counted in events of all shares."""
+
 
 class Purged(NamedTuple):
     """`next_after`: where to go on; None = nothing behind is old enough."""
@@ -106,7 +114,8 @@ async def claim(
     commits. Where `shares` of the seasons are named only of the first one that no other batch has taken."""
     named, paused = list(shares), list(paused)
     if named:
-        cursor = await conn.execute(CLAIM_SHARE, (named, named, floor, paused, limit))
+        far = limit * _REACH
+        cursor = await conn.execute(CLAIM_SHARE, (named, named, floor, paused, floor, paused, far, limit))
     else:
         cursor = await conn.execute(CLAIM, (floor, paused, limit, limit))
     row = await cursor.fetchone()

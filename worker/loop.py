@@ -136,7 +136,7 @@ class Loop:
             return Rest(0.0, 0.0)
         except SeasonsUnreachableError as error:
             self._put_off(error)
-            if error.all_failed:
+            if error.all_failed and not shares:
                 raise  # to back off: what refuses all of them may refuse everything
             return Rest(0.0, 0.0)
         except SeasonsLockedError as error:

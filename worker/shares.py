@@ -16,24 +16,29 @@ it shows which shares have much."""
 
 
 class Shares:
+    """Of one lane."""
+
     def __init__(self) -> None:
         self._batches = 0
         self._rich: list[int] = []
-        self._divided = False
+        self._asked: list[int] = []
 
     def candidates(self) -> list[int]:
-        """The shares that the next batch may take, in the order to try them; none = it takes of all seasons."""
+        """The shares that the next batch may take, in the order to try them; none = it takes of all seasons.
+
+        After a batch that `took` was not told of, which failed, the next one is of all seasons.
+        """
         self._batches += 1
-        self._divided = len(self._rich) > 1 and self._batches % _WHOLE_EVERY != 0
-        if not self._divided:
-            return []
-        turn = self._batches % len(self._rich)
-        return self._rich[turn:] + self._rich[:turn]
+        rich, self._rich, self._asked = self._rich, [], []
+        if len(rich) > 1 and self._batches % _WHOLE_EVERY:
+            turn = self._batches % len(rich)
+            self._asked = rich[turn:] + rich[:turn]
+        return self._asked
 
     def took(self, batch: Batch, batch_size: int) -> None:
         """What became of that batch."""
         full = batch.events >= batch_size
-        if not self._divided:
+        if not self._asked:
             self._rich = sorted(batch.shares) if full else []
-        elif not full:
-            self._rich = [share for share in self._rich if share not in batch.shares]
+        else:
+            self._rich = [share for share in sorted(self._asked) if full or share not in batch.shares]

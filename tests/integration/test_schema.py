@@ -105,21 +105,48 @@ select n, 'score', 's', 1, 'u' || n, 1, %s from generate_series(%s::int, %s::int
 
 @pytest.mark.parametrize("kind", ["custom", "generic"])
 async def test_the_claim_reads_the_index_of_pending_events_in_order(known_to_the_planner, kind):
-    conn = known_to_the_planner
+    found = await plan_of_kind(
+        known_to_the_planner,
+        kind,
+        outbox.CLAIM,
+        {"floor bigint": "0", "paused text[]": "'{}'", "size bigint": "500", "again bigint": "500"},
+    )
+    assert "Index Scan using outbox_pending_idx" in found
+    assert "Sort" not in found
+
+
+@pytest.mark.parametrize("kind", ["custom", "generic"])
+async def test_a_claim_of_a_share_does_so_too(known_to_the_planner, kind):
+    found = await plan_of_kind(
+        known_to_the_planner,
+        kind,
+        outbox.CLAIM_SHARE,
+        {
+            "shares int[]": "'{0,1}'",
+            "again int[]": "'{0,1}'",
+            "floor bigint": "0",
+            "paused text[]": "'{}'",
+            "floor_again bigint": "0",
+            "paused_again text[]": "'{}'",
+            "far bigint": "16000",
+            "size bigint": "500",
+        },
+    )
+    assert found.count("using outbox_pending_idx") == 2
+    assert "Sort" not in found
+
+
+async def plan_of_kind(conn, kind, query, parameters):
+    """`parameters`: SQL of each value by name and type."""
     await conn.execute(f"set plan_cache_mode = force_{kind}_plan")
-    claim = sql.SQL(outbox.CLAIM.replace("%s", "{}")).format(*map(sql.SQL, ("$1", "$2", "$3", "$3")))
-    await conn.execute(sql.SQL("prepare claim (bigint, text[], bigint) as {}").format(claim))
-    found = "\n".join(row[0] for row in await (await conn.execute("explain execute claim (0, '{}', 500)")).fetchall())
-    await conn.execute("deallocate claim")
+    types = sql.SQL(", ".join(name.split()[1] for name in parameters))
+    numbered = sql.SQL(query.replace("%s", "{}")).format(*(sql.SQL(f"${n}") for n in range(1, len(parameters) + 1)))
+    await conn.execute(sql.SQL("prepare asked ({}) as {}").format(types, numbered))
+    explain = sql.SQL("explain execute asked ({})").format(sql.SQL(", ").join(map(sql.SQL, parameters.values())))
+    found = "\n".join(row[0] for row in await (await conn.execute(explain)).fetchall())
+    await conn.execute("deallocate asked")
     await conn.execute("reset plan_cache_mode")
-    assert "Index Scan using outbox_pending_idx" in found
-    assert "Sort" not in found
-
-
-async def test_a_claim_of_a_share_does_so_too(busy_outbox):
-    found = await plan(busy_outbox, outbox.CLAIM_SHARE, ([0, 1], [0, 1], 19_000, [], 500))
-    assert "Index Scan using outbox_pending_idx" in found
-    assert "Sort" not in found
+    return found
 
 
 async def test_the_sweep_reads_one_entry_of_an_index(busy_outbox):

@@ -58,3 +58,32 @@ def test_one_share_that_is_left_is_none_to_divide():
         assert shares.candidates()
         shares.took(batch(share, events=0), SIZE)
     assert shares.candidates() == []
+
+
+def test_after_a_batch_that_failed_the_next_one_is_of_all_seasons():
+    shares = divided()
+    assert shares.candidates()
+    assert shares.candidates() == []
+    assert shares.candidates() == []  # that one failed as well
+    shares.took(batch(*RICH), SIZE)
+    assert shares.candidates()
+
+
+def test_every_one_of_eight_shares_has_its_turn_to_be_first():
+    shares = Shares()
+    shares.candidates()
+    shares.took(batch(*range(8)), SIZE)
+    firsts = set()
+    for _ in range(64):
+        candidates = shares.candidates()
+        firsts.update(candidates[:1])
+        shares.took(batch(*candidates[:1] or range(8)), SIZE)
+    assert firsts == set(range(8))
+
+
+def test_a_batch_of_all_seasons_that_is_not_full_ends_the_division():
+    shares = divided()
+    while candidates := shares.candidates():
+        shares.took(batch(candidates[0]), SIZE)
+    shares.took(batch(*RICH, events=SIZE - 1), SIZE)
+    assert shares.candidates() == []
