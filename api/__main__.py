@@ -16,9 +16,9 @@ from api.app import api_connection
 from api.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttpProtocol
 from shared.logs import configure_logs
 from shared.ports import PortTakenError, require_free
-from shared.postgres import wait_for_schema
+from shared.postgres import schema_awaited
 from shared.revision import StaleSchemaError
-from shared.settings import SettingsError, load_service_settings
+from shared.settings import ServiceSettings, SettingsError, load_service_settings
 
 
 def main() -> int:
@@ -28,10 +28,12 @@ def main() -> int:
         print(f"api: {error}", file=sys.stderr)  # noqa: T201 - logs are not configured yet
         return 2
     configure_logs(settings, "api")
-    # uvicorn sends itself the signal again once it has stopped; and it may come before uvicorn runs.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        asyncio.run(wait_for_schema(api_connection(settings), settings.startup_timeout_seconds))
+        ready = asyncio.run(_ready(settings))
+        # uvicorn sends itself the signal again once it has stopped; and it may come before uvicorn runs.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        if not ready:
+            return 0
         require_free("API_PORT", settings.api_host, settings.api_port)
     except (StaleSchemaError, PortTakenError, psycopg.Error) as error:
         print(f"api: can't start: {str(error).strip()}", file=sys.stderr)  # noqa: T201
@@ -55,6 +57,16 @@ def main() -> int:
         timeout_graceful_shutdown=10,
     )
     return 0
+
+
+async def _ready(settings: ServiceSettings) -> bool:
+    """Whether to serve: False where a signal came while PostgreSQL was waited for."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    # By the loop: an exception raised by a signal's handler is lost where it comes in a finalizer.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return await schema_awaited(api_connection(settings), settings.startup_timeout_seconds, stop)
 
 
 if __name__ == "__main__":

@@ -114,6 +114,19 @@ async def wait_for_schema(conninfo: str, timeout_seconds: float) -> None:
         await require_schema(conn)
 
 
+async def schema_awaited(conninfo: str, timeout_seconds: float, stop: asyncio.Event) -> bool:
+    """`wait_for_schema`, given up as soon as `stop` is set; returns whether to go on."""
+    waiting = asyncio.create_task(wait_for_schema(conninfo, timeout_seconds))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        waiting.cancel()
+        return False
+    stopping.cancel()
+    await waiting
+    return not stop.is_set()
+
+
 async def wait_for_server(conninfo: str, timeout_seconds: float) -> Connection:
     """A connection, as soon as the server gives one; psycopg.OperationalError when it did not in time."""
     give_up_at = time.monotonic() + timeout_seconds

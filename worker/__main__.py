@@ -14,7 +14,7 @@ import uvloop
 
 from shared.logs import configure_logs
 from shared.ports import PortTakenError, require_free
-from shared.postgres import wait_for_schema
+from shared.postgres import schema_awaited
 from shared.revision import StaleSchemaError
 from shared.settings import ServiceSettings, SettingsError, load_service_settings
 from worker.app import run_worker, worker_connection
@@ -40,15 +40,9 @@ async def _serve(settings: ServiceSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    waiting = asyncio.create_task(wait_for_schema(worker_connection(settings), settings.startup_timeout_seconds))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
-    if not waiting.done():
-        waiting.cancel()
+    if not await schema_awaited(worker_connection(settings), settings.startup_timeout_seconds, stop):
         return
-    await waiting
     require_free("WORKER_HEALTH_PORT", settings.worker_health_host, settings.worker_health_port)
-    stopping.cancel()
     await run_worker(settings, stop)
 
 
