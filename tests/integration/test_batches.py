@@ -189,3 +189,17 @@ async def test_append_inserts_all_rows_or_none(pool):
             await ledger.append(conn, [Score("known", "ann", 1), Score("known", "x" * 200, 1)])
         assert await (await conn.execute("select count(*) from score_events")).fetchone() == (0,)
         assert await (await conn.execute("select count(*) from outbox")).fetchone() == (0,)
+
+
+async def test_a_claim_of_a_share_reads_no_further_than_its_reach(add, pool):
+    async with pool.connection() as conn:
+        names = [f"s{number}" for number in range(20)]
+        cursor = await conn.execute("select name, hashtext(name) & 7 from unnest(%s::text[]) as name", (names,))
+        share_of = dict(await cursor.fetchall())
+        near = names[0]
+        far = next(name for name in names if share_of[name] != share_of[near])
+        await add(*((near, "ann", 1) for _ in range(40)), (far, "ann", 1))
+        for limit, found in ((1, 0), (2, 1)):
+            async with conn.transaction(force_rollback=True):
+                claimed = await outbox.claim(conn, floor=0, paused=[], limit=limit, shares=[share_of[far]])
+                assert len(claimed.event_ids) == found

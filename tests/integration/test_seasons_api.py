@@ -11,6 +11,7 @@ from conftest import client_of, serving
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.app import create_app
+from shared import keys
 from shared.scores import MAX_SCORE
 
 SEASON = "/v1/seasons/spring-26"
@@ -381,3 +382,13 @@ async def test_no_request_leaves_anything_for_the_collector(http, add, drain):
         assert sum(isinstance(found, RequestResponseCycle) for found in gc.get_objects()) <= 1
     finally:
         gc.enable()
+
+
+async def test_a_board_that_can_not_be_read_fails_no_look_up_of_another(http, add, drain, redis):
+    await add(("good", "ann", 1), ("bad", "ann", 1))
+    await drain()
+    await redis.zadd(keys.board("bad"), {b"\xff": 2})
+    paths = [f"/v1/seasons/{season}/leaderboard/around?userId=ann" for season in ("good", "bad")]
+    good, bad = await asyncio.gather(*map(http.get, paths))
+    assert good.json()["items"] == [{"rank": 1, "userId": "ann", "score": 1}]
+    assert (bad.status_code, bad.headers["retry-after"]) == (503, "1")
