@@ -13,7 +13,8 @@ import psycopg
 import uvicorn
 
 from api.app import api_connection
-from api.http_protocol import KEEP_ALIVE_SECONDS, BoundedHttpProtocol
+from api.direct_protocol import DirectHttpProtocol
+from api.http_protocol import KEEP_ALIVE_SECONDS
 from shared.logs import configure_logs
 from shared.ports import PortTakenError, require_free
 from shared.postgres import schema_awaited
@@ -47,7 +48,7 @@ def main() -> int:
         port=settings.api_port,
         workers=settings.api_workers,
         loop="uvloop",
-        http=BoundedHttpProtocol,
+        http=DirectHttpProtocol,
         ws="none",
         log_config=None,
         access_log=False,

@@ -13,8 +13,8 @@ from api import whole_answers
 
 Header: TypeAlias = tuple[bytes, bytes]
 
-_JSON: Final = (b"content-type", b"application/json")
 _REQUEST_ID: Final = "leaderboard.request_id"
+_HEAD: Final = "leaderboard.head"
 
 # A cache may keep the answer and must ask each time whether it still holds.
 _NO_CACHE: Final = (b"cache-control", b"no-cache")
@@ -56,16 +56,28 @@ class TaggedAnswer:
 
 async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
     """Send it, with the id of its request."""
-    status, body, headers = answer
-    headers = (*headers, (b"x-request-id", scope[_REQUEST_ID]))
-    if status != 304:
-        headers = (_JSON, (b"content-length", b"%d" % len(body)), *headers)
+    status, body, _ = answer
+    lines = header_lines(scope, answer)
     send_whole = whole_answers.take(scope)
     # With 413 the server must see that the connection ends.
-    if send_whole is not None and status != 413 and send_whole(status, headers, body):
+    if send_whole is not None and status != 413 and send_whole(status, lines, body):
         return
+    headers = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def header_lines(scope: Scope, answer: Answer) -> bytes:
+    """All headers of the answer to this request but those of the server itself, as they go over the wire."""
+    status, body, headers = answer
+    further = b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b""
+    if status == 304:
+        return b"%bx-request-id: %b\r\n" % (further, scope[_REQUEST_ID])
+    return b"content-type: application/json\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n" % (
+        len(body),
+        further,
+        scope[_REQUEST_ID],
+    )
 
 
 def set_request_id(scope: Scope, own: bytes) -> None:
@@ -75,3 +87,11 @@ def set_request_id(scope: Scope, own: bytes) -> None:
 def request_id(scope: Scope) -> str:
     own: bytes = scope[_REQUEST_ID]
     return own.decode()
+
+
+def head_of(scope: Scope) -> dict[bytes, bytes]:
+    """The request's headers by name (lower case); of several the first."""
+    head: dict[bytes, bytes] | None = scope.get(_HEAD)
+    if head is None:
+        head = scope[_HEAD] = dict(reversed(scope["headers"]))
+    return head

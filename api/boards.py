@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -32,19 +32,23 @@ _BYTES: Final = {NEVER_DECODE: True}
 """For a reply that is no text."""
 
 # ARGV: MessagePack of player, how many neighbours on each side, …; the reply is MessagePack too, for each player: false
-# when it is not on the board, with -1 neighbours its rank (from 0) and score, else the rank of the first neighbour and
-# then member, score, … All of one moment. One script for many players: a command takes client and server as long as
-# ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a sixth more.
+# when it is not on the board, with -1 neighbours its rank (from 0) and score, else member, score, … of the neighbours
+# and then the first one's rank. All of one moment. One script for many players: a command takes client and server as
+# long as ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a sixth
+# more.
 _PLACES: Final = """
-local asked, places = cmsgpack.unpack(ARGV[1]), {}
+local asked, places, board, call = cmsgpack.unpack(ARGV[1]), {}, KEYS[1], redis.call
 for i = 1, #asked, 2 do
-  local place = redis.call('ZREVRANK', KEYS[1], asked[i], 'WITHSCORE')
-  local size = asked[i + 1]
-  if place and size >= 0 then
-    local first = math.max(0, place[1] - size)
-    local neighbours = redis.call('ZRANGE', KEYS[1], first, place[1] + size, 'REV', 'WITHSCORES')
-    table.insert(neighbours, 1, first)
-    place = neighbours
+  local player, size, place = asked[i], asked[i + 1], false
+  if size < 0 then
+    place = call('ZREVRANK', board, player, 'WITHSCORE')
+  else
+    local rank = call('ZREVRANK', board, player)
+    if rank then
+      local first = math.max(0, rank - size)
+      place = call('ZRANGE', board, first, rank + size, 'REV', 'WITHSCORES')
+      place[#place + 1] = first
+    end
   end
   places[#places + 1] = place
 end
@@ -56,6 +60,14 @@ log = structlog.get_logger()
 
 Entry: TypeAlias = tuple[str, int]
 """A player's id and score."""
+
+
+class Neighbours(NamedTuple):
+    """Of as many players: their ranks (1 = highest), ids and scores."""
+
+    ranks: Iterable[int]
+    user_ids: Iterable[str]
+    scores: Iterable[int]
 
 
 class _Top(NamedTuple):
@@ -97,12 +109,13 @@ class Boards:
         rank, score = reply
         return rank + 1, int(score)
 
-    async def around(self, season_id: SeasonId, user_id: UserId, size: int) -> tuple[int, list[Entry]]:
-        """The rank of the first entry, 1 = highest, and the player with up to `size` players on each side."""
+    async def around(self, season_id: SeasonId, user_id: UserId, size: int) -> Neighbours:
+        """The player with up to `size` players on each side, best first."""
         reply = await self._places.submit(_Place(season_id, user_id, size))
         if not reply:
             raise _not_on_board(season_id)
-        return reply[0] + 1, list(zip(reply[1::2], map(int, reply[2::2]), strict=True))
+        first = reply.pop() + 1
+        return Neighbours(range(first, first + len(reply) // 2), reply[::2], map(int, reply[1::2]))
 
     async def _look_up_tops(self, tops: list[_Top]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:

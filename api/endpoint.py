@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from api.answers import Answer, request_id, send_answer
+from api.answers import Answer, head_of, request_id, send_answer
 from api.errors import error_answer, internal_error
 from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError
 from shared.scores import SeasonId, UserId, parse_season_id, parse_user_id
@@ -28,19 +28,23 @@ log = structlog.get_logger()
 class Call:
     """One request, as much of it as a handler asks for. What is malformed raises InvalidRequestError."""
 
-    __slots__ = ("_receive", "scope")
+    __slots__ = ("_receive", "_whole", "scope")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, whole: bytes | None = None) -> None:
+        """`whole`: the body, where all of it is there already; nothing is received then."""
         self.scope = scope
         self._receive = receive
+        self._whole = whole
 
     def headers(self, name: bytes) -> list[str]:
         """All headers of that name (lower case), as Latin-1."""
+        if name not in head_of(self.scope):
+            return []
         return [str(value, "latin-1") for found, value in self.scope["headers"] if found == name]
 
     def header(self, name: bytes) -> bytes | None:
         """The header of that name (lower case); of several the first."""
-        return next((value for found, value in self.scope["headers"] if found == name), None)
+        return head_of(self.scope).get(name)
 
     @property
     def season_id(self) -> SeasonId:
@@ -63,15 +67,13 @@ class Call:
 
     async def json(self, decoder: msgspec.json.Decoder[T]) -> T:
         """The body, decoded. Raises BodyTooLargeError too."""
-        return decoded(decoder, await self.body())
+        return decoded(decoder, await self.body() if self._whole is None else self._whole)
 
     def announced_bytes(self) -> int:
         """The body's length as its head says; 0 where it does not."""
-        for name, value in self.scope["headers"]:
-            if name == b"content-length":
-                # The server has checked that it is a number; one of thousands of digits would be slow to read.
-                return int(value) if len(value) <= _MAX_DIGITS else int(value.lstrip(b"0")[:_MAX_DIGITS] or b"0")
-        return 0
+        value = head_of(self.scope).get(b"content-length", b"0")
+        # The server has checked that it is a number; one of thousands of digits would be slow to read.
+        return int(value) if len(value) <= _MAX_DIGITS else int(value.lstrip(b"0")[:_MAX_DIGITS] or b"0")
 
     async def body(self, take: Callable[[int], None] | None = None) -> bytearray:
         """The body; `take` is told of each part's size as it comes, and may raise."""
@@ -94,24 +96,30 @@ class Call:
         return body
 
 
-Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]
+Handler: TypeAlias = Callable[[Call], Coroutine[Any, Any, Answer]]
 
 
 class Endpoint:
     """The ASGI application around one handler."""
 
     def __init__(self, handle: Handler) -> None:
-        self._handle = handle
+        self.handle = handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            answer = await self._handle(Call(scope, receive))
-        except LeaderboardError as error:
-            answer = error_answer(scope, error)
-        except Exception:
-            log.exception("request failed", request_id=request_id(scope), method=scope["method"], path=scope["path"])
-            answer = internal_error(scope)
+            answer = await self.handle(Call(scope, receive))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            answer = failed(scope, error)
         await send_answer(scope, send, answer)
+
+
+def failed(scope: Scope, error: Exception) -> Answer:
+    """What the client hears of what the handler of its request raised."""
+    if isinstance(error, LeaderboardError):
+        return error_answer(scope, error)
+    told = {"request_id": request_id(scope), "method": scope["method"], "path": scope["path"]}
+    log.error("request failed", exc_info=error, **told)
+    return internal_error(scope)
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | msgspec.Raw) -> T:

@@ -11,18 +11,23 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import whole_answers
-from api.answers import request_id, send_answer, set_request_id
+from api.answers import Answer, head_of, request_id, send_answer, set_request_id
+from api.endpoint import Call, Endpoint
 from api.top_cache import TopCache
+from shared.scores import MAX_SEASON_ID_LENGTH, SEASON_ID_CHARACTERS
 
 _CLIENTS_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SEASONS: Final = "/v1/seasons/"
+_PLAIN_URL: Final = re.compile(
+    rb"(/v1/seasons/([%b]{1,%d})/([a-z/]+))(?:\?([!-\"$-~]*))?" % (SEASON_ID_CHARACTERS.encode(), MAX_SEASON_ID_LENGTH)
+)
 
 log = structlog.get_logger()
 
@@ -31,27 +36,52 @@ class Front:
     """`hot` are endpoints by method and what follows the season's id in the path; they are routes of `app` as well,
     which serves ids that are not plain. A client's X-Request-Id is kept where it is well-formed."""
 
-    def __init__(self, app: ASGIApp, top_cache: TopCache, hot: Mapping[tuple[str, str], ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, top_cache: TopCache, hot: Mapping[tuple[str, str], Endpoint]) -> None:
         self.app = app
         self._top_cache = top_cache
         self._hot = hot
         self._process = secrets.token_hex(6).encode()
         self._count = itertools.count(1)
         self._debug = logging.getLogger().isEnabledFor(logging.DEBUG)
+        self._direct = {(method.encode(), rest.encode()): endpoint for (method, rest), endpoint in hot.items()}
+
+    def finds(self, method: bytes, url: bytes, scope: Scope) -> Endpoint | None:
+        """The endpoint of a request that is made all the time, and its scope completed; None for any other request, and
+        where the URL is not written as every client does."""
+        plain = None if self._debug else _PLAIN_URL.fullmatch(url)
+        if plain is None:
+            return None
+        path, season_id, rest, query = plain.groups()
+        endpoint = self._direct.get((method, rest))
+        if endpoint is not None:
+            scope["method"] = method.decode()
+            scope["path"] = path.decode()
+            scope["path_params"] = {"sid": season_id.decode()}
+            scope["query_string"] = query or b""
+        return endpoint
+
+    def begin(self, endpoint: Endpoint, scope: Scope, body: bytes) -> Answer | Coroutine[Any, Any, Answer]:
+        """The answer of the endpoint that was found, or what will return or raise it (`api.endpoint.failed`)."""
+        self._identify(scope)
+        if scope["method"] == "GET":
+            kept = self._kept(scope)
+            if kept is not None:
+                return kept
+        return endpoint.handle(Call(scope, _nothing_more, body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if_none_match = self._identify(scope)
+        self._identify(scope)
         if self._debug:
             whole_answers.take(scope)  # it would pass the log by
             send = _logged(scope, send)
         method, path = scope["method"], scope["path"]
         if method in ("GET", "HEAD"):
-            kept = self._top_cache.get((path, scope["query_string"]))
+            kept = self._kept(scope)
             if kept is not None:
-                await send_answer(scope, send, kept.to(if_none_match))
+                await send_answer(scope, send, kept)
                 return
         app = self.app
         if path.startswith(_SEASONS):
@@ -62,18 +92,15 @@ class Front:
                 app = endpoint
         await app(scope, receive, send)
 
-    def _identify(self, scope: Scope) -> bytes | None:
-        """Give the request its id; returns its If-None-Match, so that the headers are walked once."""
-        own = if_none_match = None
-        for name, value in reversed(scope["headers"]):  # of several the first counts
-            if name == b"x-request-id":
-                own = value
-            elif name == b"if-none-match":
-                if_none_match = value
+    def _identify(self, scope: Scope) -> None:
+        own = head_of(scope).get(b"x-request-id")
         if own is None or _CLIENTS_ID.fullmatch(own) is None:
             own = b"%b-%d" % (self._process, next(self._count))
         set_request_id(scope, own)
-        return if_none_match
+
+    def _kept(self, scope: Scope) -> Answer | None:
+        kept = self._top_cache.get((scope["path"], scope["query_string"]))
+        return None if kept is None else kept.to(head_of(scope).get(b"if-none-match"))
 
 
 def _logged(scope: Scope, send: Send) -> Send:
@@ -93,3 +120,7 @@ def _logged(scope: Scope, send: Send) -> Send:
             )
 
     return send_and_log
+
+
+async def _nothing_more() -> Message:
+    raise AssertionError("the body is there already")

@@ -92,6 +92,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if self._too_large is not None:
                 raise httptools.HttpParserError(self._too_large.message)
         self._unproductive_bytes = 0
+        self._begin_cycle()
+
+    def _begin_cycle(self) -> None:
+        """The head is complete: somebody has to answer."""
         _on_headers_complete(self)
 
     def on_body(self, body: bytes) -> None:

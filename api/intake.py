@@ -6,6 +6,7 @@ unknown. Its client may, with an idempotency key.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 from api.ledger_writes import LedgerWrites
@@ -30,12 +31,12 @@ class Intake:
             linger_seconds=_LINGER_SECONDS,
         )
 
-    async def submit(self, score: Score) -> bool:
-        """Store the score; returns whether it had been stored before, under the same key.
+    def submit(self, score: Score) -> Awaitable[bool]:
+        """Store the score; comes to whether it had been stored before, under the same key.
 
         Raises UnavailableError (503) when it can't be, InvalidRequestError or KeyReusedError when it won't be.
         """
-        return await self._batcher.submit(score)
+        return self._batcher.submit(score)
 
     async def drain(self) -> None:
         await self._batcher.drain()

@@ -162,8 +162,7 @@ class SeasonsApi:
         season_id, query = call.season_id, call.query()
         user_id = user_id_in(query)
         size = whole_number_in(query, "range", default=DEFAULT_AROUND_RANGE, lowest=0, highest=MAX_AROUND_RANGE)
-        first_rank, entries = await self._boards.around(season_id, user_id, size)
-        items = [RankedPlayer(rank, *entry) for rank, entry in enumerate(entries, first_rank)]
+        items = list(map(RankedPlayer, *await self._boards.around(season_id, user_id, size)))
         return json_answer(Around(season_id, user_id, size, items), headers=_NOW)
 
     async def delete(self, call: Call) -> Answer:
@@ -175,6 +174,8 @@ class SeasonsApi:
 
 def _idempotency_key(headers: list[str], event_id: str | None) -> IdempotencyKey | None:
     """The key from the header, the body's eventId, or both where they say the same."""
+    if event_id is None and not headers:
+        return None
     keys = {parse_idempotency_key(text) for text in (*headers, event_id) if text is not None}
     if len(keys) > 1:
         raise InvalidRequestError(

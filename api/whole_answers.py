@@ -16,9 +16,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 _KEY: Final = "leaderboard.whole_answer"
 
-SendWhole: TypeAlias = Callable[[int, Iterable[tuple[bytes, bytes]], bytes], bool]
-"""Takes status, headers that are known to be well-formed (content-length among them, but no connection) and body.
-Returns whether it took them."""
+SendWhole: TypeAlias = Callable[[int, bytes, bytes], bool]
+"""Takes status, lines of headers that are known to be well-formed (content-length among them, but no connection) and
+body. Returns whether it took them."""
 
 
 def offer(cycle: RequestResponseCycle) -> None:
@@ -33,7 +33,7 @@ def take(scope: Scope) -> SendWhole | None:
     return taken
 
 
-def _send(of: ref[RequestResponseCycle], status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+def _send(of: ref[RequestResponseCycle], status: int, lines: bytes, body: bytes) -> bool:
     cycle = of()
     assert cycle is not None  # the server's task holds it while the application runs
     if cycle.disconnected or cycle.flow.write_paused or not cycle.keep_alive or cycle.scope["method"] == "HEAD":
@@ -41,8 +41,13 @@ def _send(of: ref[RequestResponseCycle], status: int, headers: Iterable[tuple[by
     # As RequestResponseCycle.send does it.
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
-    lines = b"".join([b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)])
-    cycle.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], lines, body))
+    cycle.transport.write(encoded(status, cycle.default_headers, lines, body))
     cycle.message_event.set()
     cycle.on_response()
     return True
+
+
+def encoded(status: int, of_server: Iterable[tuple[bytes, bytes]], lines: bytes, body: bytes) -> bytes:
+    """The answer as it goes over the wire: the server's headers, then `lines`."""
+    first = b"".join([b"%b: %b\r\n" % header for header in of_server])
+    return b"%b%b%b\r\n%b" % (STATUS_LINE[status], first, lines, body)

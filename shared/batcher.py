@@ -60,6 +60,7 @@ class Batcher(Generic[Item, Result]):
         self._linger_seconds = linger_seconds
         self._lingering: asyncio.TimerHandle | None = None
         self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None  # asking for it costs a system call
         self._pace = Pace(max_batch=max_batch, concurrency=concurrency)
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._deadlines: deque[tuple[float, asyncio.Future[Result]]] = deque()
@@ -68,29 +69,29 @@ class Batcher(Generic[Item, Result]):
         self._newest_started = 0.0
         self._start_scheduled = False
 
-    async def submit(self, item: Item) -> Result:
-        """The item's result.
+    def submit(self, item: Item) -> asyncio.Future[Result]:
+        """The item's result, to be awaited.
 
-        Raises OverloadedError at once when too many wait or the wait would be too long, DeadlineError when the time is
-        up (an item not yet flushed by then never will be), or what the flush said.
+        Raises OverloadedError when too many wait or the wait would be too long. The future raises DeadlineError when
+        the time is up (an item not yet flushed by then never will be), or what the flush said. Who waits no longer
+        cancels it.
         """
-        while self._waiting and self._waiting[0][1].done():
-            self._waiting.popleft()  # who gave up takes no place; deadlines pass in the order of arrival
-        if len(self._waiting) >= self._max_waiting:
+        waiting = self._waiting
+        while waiting and waiting[0][1].done():
+            waiting.popleft()  # who gave up takes no place; deadlines pass in the order of arrival
+        if len(waiting) >= self._max_waiting:
             raise OverloadedError(f"{self._max_waiting} requests wait already; try again shortly")
         # Half: the other half is for its own flush, and for those in front that take longer than the ones before them.
-        wait_seconds = self._pace.wait_seconds(len(self._waiting), self._clock())
+        wait_seconds = self._pace.wait_seconds(len(waiting), self._clock())
         if wait_seconds >= self._deadline_seconds / 2:
             raise OverloadedError(f"{wait_seconds:.1f} s would pass before this request's turn; try again shortly")
-        loop = asyncio.get_running_loop()
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append((item, future))
+        waiting.append((item, future))
         self._expire_later(loop, future)
-        self._start_soon()
-        try:
-            return await future
-        finally:
-            del future  # an error holds its frames, they the future, and that the error: only the collector ends it
+        if not self._start_scheduled:
+            self._start_soon(loop)
+        return future
 
     async def drain(self) -> None:
         """Wait until everything that was submitted has been flushed."""
@@ -106,8 +107,7 @@ class Batcher(Generic[Item, Result]):
             len(self._waiting) >= self._max_batch or loop.time() >= self._newest_started + _PATIENCE_SECONDS
         )
 
-    def _start_soon(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._waiting and not self._start_scheduled and self._may_flush(loop):
             self._start_scheduled = True
             loop.call_soon(self._start, _TURNS)
@@ -134,11 +134,12 @@ class Batcher(Generic[Item, Result]):
                 task.add_done_callback(partial(self._finished, patience))
 
     def _finished(self, patience: asyncio.TimerHandle, task: asyncio.Task[None]) -> None:
+        loop = task.get_loop()
         patience.cancel()
         self._flushes.discard(task)
         if self._linger_seconds and self._waiting and not self._flushes and not self._start_scheduled:
-            self._lingering = asyncio.get_running_loop().call_later(self._linger_seconds, self._start, 0)
-        self._start_soon()
+            self._lingering = loop.call_later(self._linger_seconds, self._start, 0)
+        self._start_soon(loop)
 
     def _expire_later(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Result]) -> None:
         deadlines = self._deadlines

@@ -23,7 +23,7 @@ import uvicorn
 from redis.asyncio import Redis
 
 from api.app import create_app
-from api.http_protocol import BoundedHttpProtocol
+from api.direct_protocol import DirectHttpProtocol
 from cli.embedded import process
 from cli.embedded.account import server_account
 from cli.embedded.memory import free_port
@@ -178,7 +178,9 @@ class InThread(uvicorn.Server):
 async def serving(app):
     """Serve the application over TCP; yields its base URL."""
     server = InThread(
-        uvicorn.Config(app, port=0, log_config=None, access_log=False, http=BoundedHttpProtocol, ws="none")
+        uvicorn.Config(
+            app, port=0, log_config=None, access_log=False, http=DirectHttpProtocol, ws="none", proxy_headers=False
+        )
     )
     task = asyncio.create_task(server.serve())
     while not server.started:

@@ -52,8 +52,8 @@ def batcher_of(flush, *, max_batch=100, concurrency=1, max_waiting=100, deadline
 
 
 async def begun(batcher, items):
-    """Tasks that submit the items, each of them waiting already."""
-    tasks = [asyncio.create_task(batcher.submit(item)) for item in items]
+    """The items submitted, and their turn of the loop over."""
+    tasks = [batcher.submit(item) for item in items]
     await one_turn()
     return tasks
 
@@ -312,7 +312,7 @@ async def test_drain_waits_for_what_is_under_way_and_for_what_waits(gate):
 async def test_drain_waits_for_a_flush_that_has_yet_to_begin(gate):
     gate.open.set()
     batcher = batcher_of(gate.flush)
-    submitting = asyncio.create_task(batcher.submit("a"))
+    submitting = batcher.submit("a")
     draining = asyncio.create_task(batcher.drain())
     await draining
     assert gate.batches == [["a"]]
