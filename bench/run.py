@@ -46,6 +46,7 @@ async def run(plan: Plan, generator: Generator, tell: Tell) -> Results:
         long_ids = Board("long", min(LONG_ID_PLAYERS, plan.players), prefix="x" * _BIG_IDS)
         if any(name.endswith("-long") for name in plan.scenarios):
             await load_board(bench, long_ids, tell)
+        await stack.seasoned()
         megabytes["loaded"] = stack.resident_megabytes()
         measures = _measures(bench, board, long_ids)
         samples = await _rounds(bench, board, measures, tell)

@@ -38,6 +38,7 @@ _SETTINGS: Final = {
     "shared_buffers": "256MB",
     "wal_buffers": "16MB",  # what a burst of group commits writes between two flushes
     "max_wal_size": "2GB",  # checkpoints come by time, not by volume, under load
+    "min_wal_size": "1GB",  # files of the log are used again: to make a new one holds up every commit for 30 to 50 ms
     "checkpoint_timeout": "15min",
     "autovacuum_naptime": "10s",  # the outbox turns over in minutes
     "default_statistics_target": "10",  # no plan needs finer ones, and under load they are taken every few seconds

@@ -145,6 +145,29 @@ async def test_hints_leave_each_other_a_pause(settings, redis, monkeypatch):
     await wakeups.aclose()
 
 
+@pytest.mark.parametrize(("commits", "hints"), [(0, 1), (1, 2), (2, 1)])
+async def test_commits_close_behind_each_other_leave_their_hint_a_longer_pause(
+    settings, redis, monkeypatch, commits, hints
+):
+    monkeypatch.setattr("shared.wakeups._SPACING_SECONDS", 0)
+    monkeypatch.setattr("shared.wakeups._AT_WORK_SECONDS", NEVER)
+    told = asyncio.Queue()
+    wakeups = Wakeups(redis)
+    async with following(settings.redis_url, lambda: told.put_nowait(None)):
+        await told.get()
+        wakeups.tell()
+        await asyncio.sleep(0)  # it is being told
+        for _ in range(commits):
+            wakeups.tell()
+        for _ in range(hints):
+            await told.get()
+        for _ in range(5):
+            await redis.publish(keys.WAKEUPS, "")  # behind whatever was sent
+            await told.get()
+        assert told.empty()
+    await wakeups.aclose()
+
+
 async def test_a_follower_hears_again_once_redis_is_back(own_valkey):
     heard = asyncio.Event()
     async with following(own_valkey.url(), heard.set):
