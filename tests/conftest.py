@@ -20,6 +20,7 @@ import httpx2
 import psycopg
 import pytest
 import uvicorn
+from raw_http import connection_to
 from redis.asyncio import Redis
 
 from api.app import create_app
@@ -204,6 +205,20 @@ async def http(settings):
     """A client of a running API."""
     async with serving(create_app(settings)) as base_url, client_of(base_url) as client:
         yield client
+
+
+@pytest.fixture
+async def connect(http):
+    """Opens connections to the running API, on which anything can be sent."""
+    opened = []
+
+    async def connect_now():
+        opened.append(await connection_to(http.base_url))
+        return opened[-1]
+
+    yield connect_now
+    for connection in opened:
+        connection.leave()
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import json
 
 import pytest
 
@@ -15,48 +13,6 @@ SCORES = "/v1/seasons/s/scores"
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
 BODY = b'{"userId":"ann","delta":1}'
 POST = b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (SCORES.encode(), len(BODY), BODY)
-
-
-class Connection:
-    def __init__(self, reader, writer):
-        self._reader, self._writer = reader, writer
-
-    def send(self, data):
-        self._writer.write(data)
-
-    async def flood(self, data):
-        """Send it over and over, as fast as the kernel takes it, and read nothing."""
-        while True:
-            self._writer.write(data)
-            await self._writer.drain()
-
-    async def answer(self):
-        """Status, headers and body of the next answer."""
-        head = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in head[1:-2])
-        body = await self._reader.readexactly(int(headers["content-length"]))
-        return int(head[0].split()[1]), headers, json.loads(body)
-
-    async def closed(self):
-        """True once the server has closed and nothing more came."""
-        try:
-            return await self._reader.read() == b""
-        except ConnectionResetError:
-            return True
-
-
-@pytest.fixture
-async def connect(http):
-    opened = []
-
-    async def connect_now():
-        reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
-        opened.append(writer)
-        return Connection(reader, writer)
-
-    yield connect_now
-    for writer in opened:
-        writer.close()
 
 
 async def assert_refused(connection, status, code):
