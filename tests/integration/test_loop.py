@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from redis.exceptions import RedisError
 
 from shared import keys, ledger, outbox, seasons
 from shared.projection import Projection
 from shared.reconciliation import SeasonsUnreachableError, reconcile
-from worker.batch import BatchApplier, SeasonsLockedError
+from worker.batch import Batch, BatchApplier, SeasonsLockedError
 from worker.floor import Floor
 from worker.loop import Loop
 from worker.upkeep import Audit, Purge
@@ -195,6 +196,25 @@ async def test_a_season_whose_board_redis_refuses_does_not_stall_the_others(add,
     await redis.delete(keys.meta("broken"))
     await eventually("select 1 from outbox where status = 'pending'", gone=True)
     assert await truth() == {"broken": {"ann": 1}, "fine": {"ann": 1}}
+
+
+async def test_a_share_of_which_nothing_can_be_shown_does_not_make_the_worker_back_off(pool, projection, monkeypatch):
+    stop, asked, backed_off = asyncio.Event(), [], []
+    monkeypatch.setattr("worker.loop.backoff_seconds", lambda failures, _: backed_off.append(failures) or 0.0)
+
+    class OneShareInTrouble(BatchApplier):
+        async def apply(self, *, shares, **_):
+            asked.append(bool(shares))
+            if shares:
+                raise SeasonsUnreachableError({"s": RedisError("out of memory")}, all_failed=True)
+            if len(asked) > 1:
+                stop.set()
+            return Batch(20, 2, 0, [3, 5])  # full: two shares have much
+
+    applier = OneShareInTrouble(pool, projection, 20, lambda _step: None)
+    await Loop(applier, pool, projection, Floor(), asyncio.Event(), batch_size=20, poll_seconds=0.001).run(stop)
+    assert asked == [False, True, False]
+    assert backed_off == []
 
 
 async def test_the_purge_deletes_what_a_reset_ended_and_what_is_past_retention(add, drain, pool, projection, truth):
