@@ -9,9 +9,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 import structlog
-from redis.asyncio.client import Pipeline
 from redis.client import NEVER_DECODE
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from shared import keys
 from shared.batcher import Batcher
@@ -60,6 +59,9 @@ log = structlog.get_logger()
 
 Entry: TypeAlias = tuple[str, int]
 """A player's id and score."""
+
+
+_Command: TypeAlias = tuple[str | int | bytes, ...]
 
 
 class Neighbours(NamedTuple):
@@ -118,10 +120,8 @@ class Boards:
         return Neighbours(range(first, first + len(reply) // 2), reply[::2], map(int, reply[1::2]))
 
     async def _look_up_tops(self, tops: list[_Top]) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipe:
-            for top in tops:
-                pipe.zrange(keys.board(top.season_id), 0, top.limit - 1, desc=True, withscores=True)
-            return await _replies(pipe, [top.season_id for top in tops])
+        commands = [("ZRANGE", keys.board(top.season_id), 0, top.limit - 1, "REV", "WITHSCORES") for top in tops]
+        return await self._replies(commands, [top.season_id for top in tops])
 
     async def _look_up_places(self, places: list[_Place]) -> list[Any]:
         of_seasons: defaultdict[SeasonId, list[int]] = defaultdict(list)
@@ -132,20 +132,43 @@ class Boards:
             for season_id, numbers in of_seasons.items()
             for first in range(0, len(numbers), _PER_SCRIPT)
         ]
-        async with self._client.pipeline(transaction=False) as pipe:
-            for season_id, numbers in scripts:
-                asked: list[str | int] = []
-                for number in numbers:
-                    asked += places[number][1:]
-                packed = msgspec.msgpack.encode(asked)
-                pipe.execute_command("EVAL", _PLACES, 1, keys.board(season_id), packed, **_BYTES)
-            replies = await _replies(pipe, [season_id for season_id, _ in scripts])
+        commands = []
+        for season_id, numbers in scripts:
+            asked: list[str | int] = []
+            for number in numbers:
+                asked += places[number][1:]
+            commands.append(("EVAL", _PLACES, 1, keys.board(season_id), msgspec.msgpack.encode(asked)))
+        replies = await self._replies(commands, [season_id for season_id, _ in scripts], **_BYTES)
         found: list[Any] = [None] * len(places)
         for (_, numbers), reply in zip(scripts, replies, strict=True):
             told = [reply] * len(numbers) if isinstance(reply, Exception) else _unpacked(reply, len(numbers))
             for number, place in zip(numbers, told, strict=True):
                 found[number] = place
         return found
+
+    async def _replies(self, commands: Sequence[_Command], season_ids: Sequence[SeasonId], **options: Any) -> list[Any]:
+        """What the commands, one for each of the seasons, were answered; a refused one has its error there."""
+        try:
+            replies = await self._sent(commands, options)
+        except (RedisError, OSError) as error:
+            log.warning("look-up failed", seasons=len(season_ids), error=str(error))
+            raise RedisUnavailableError("the boards can't be read at the moment; try again shortly") from error
+        for number, reply in enumerate(replies):
+            if isinstance(reply, RedisError):
+                log.warning("look-up failed", season_id=season_ids[number], error=str(reply))
+                replies[number] = _unreadable()
+        return replies
+
+    async def _sent(self, commands: Sequence[_Command], options: dict[str, Any]) -> list[Any]:
+        if len(commands) == 1:  # a pipeline of one takes the client half as long again
+            try:
+                return [await self._client.execute_command(*commands[0], **options)]  # type: ignore[no-untyped-call]
+            except ResponseError as error:
+                return [error]
+        async with self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command, **options)
+            return await pipe.execute(raise_on_error=False)
 
 
 def _unpacked(reply: bytes, players: int) -> list[Any]:
@@ -155,20 +178,6 @@ def _unpacked(reply: bytes, players: int) -> list[Any]:
         log.warning("look-up failed", error=f"a member is no text: {error}")
         return [_unreadable()] * players
     return found
-
-
-async def _replies(pipe: Pipeline, season_ids: Sequence[SeasonId]) -> list[Any]:
-    """What the pipeline's commands, one for each of the seasons, were answered; a refused one has its error there."""
-    try:
-        replies = await pipe.execute(raise_on_error=False)
-    except (RedisError, OSError) as error:
-        log.warning("look-up failed", seasons=len(season_ids), error=str(error))
-        raise RedisUnavailableError("the boards can't be read at the moment; try again shortly") from error
-    for number, reply in enumerate(replies):
-        if isinstance(reply, RedisError):
-            log.warning("look-up failed", season_id=season_ids[number], error=str(reply))
-            replies[number] = _unreadable()
-    return replies
 
 
 def _unreadable() -> RedisUnavailableError:

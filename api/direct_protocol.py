@@ -32,12 +32,8 @@ class DirectHttpProtocol(BoundedHttpProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._ready is None:
-            return
-        if self._held:
-            self._begin_soon()
-        else:
-            self._begin()
+        if self._ready is not None:
+            self._begin(self._ready)
 
     def on_body(self, body: bytes) -> None:
         if self._direct is None:
@@ -55,8 +51,8 @@ class DirectHttpProtocol(BoundedHttpProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._ready is not None:
-            self._begin_soon()
+        if self._ready is not None:  # it was parsed just now, and what is behind it waits for it
+            self._begin(self._ready)
 
     def _begin_cycle(self) -> None:
         before, scope = self.cycle, cast("Scope", self.scope)
@@ -83,13 +79,9 @@ class DirectHttpProtocol(BoundedHttpProtocol):
             return None  # a body that is long, or of unknown length, or one that nobody reads
         return self._front.finds(method, self.url, scope)
 
-    def _begin_soon(self) -> None:
-        """In a turn of its own: an answer that is there at once has the next request parsed, and so on."""
-        self.loop.call_soon(self._begin)
-
-    def _begin(self) -> None:
-        cycle, self._ready = self._ready, None
-        if cycle is None or cycle.disconnected:
+    def _begin(self, cycle: DirectCycle) -> None:
+        self._ready = None
+        if cycle.disconnected:
             return
         assert self._front is not None
         begun = self._front.begin(cycle.endpoint, cycle.scope, cycle.body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 
 import pytest
 from conftest import serving
@@ -107,6 +108,8 @@ async def test_what_every_client_sends_is_answered_directly(connect, add, drain,
         (post(target=TOP), 405),
         (request(b"GET", SCORES), 405),
         (request(b"GET", TOP, b"content-length: 2", body=b"{}"), 200),
+        (request(b"GET", TOP, b"transfer-encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n"), 200),
+        (post(b"connection: upgrade, http2-settings", b"upgrade: h2c"), 202),
         (request(b"GET", b"/healthz"), 200),
         (request(b"GET", b"/nowhere"), 404),
     ],
@@ -201,6 +204,20 @@ async def test_thousands_of_kept_answers_asked_for_at_once(connect, add, drain):
     for _ in range(5000):
         status, _, body = await connection.answer()
         assert (status, body) == (200, first[2])
+
+
+async def test_answers_that_nobody_takes_do_not_pile_up(connect, add, drain):
+    await add(*(("s", f"player-{number}", number + 1) for number in range(100)))
+    await drain()
+    connection = await connect()
+    (protocol,) = [one for one in gc.get_objects() if isinstance(one, DirectHttpProtocol)]
+    while not (protocol.flow.write_paused and protocol.flow.read_paused):
+        before = protocol.cycle
+        connection.send(request(b"GET", TOP + b"?limit=100"))
+        # Each comes alone, and as long as anything is taken behind the answer to the one before.
+        while protocol.cycle is before or not (protocol.cycle.response_complete or protocol.flow.write_paused):
+            await asyncio.sleep(0)
+        assert protocol.transport.get_write_buffer_size() < 1_000_000
 
 
 async def test_a_body_that_does_not_come_is_told_so(connect, pool, monkeypatch):
