@@ -18,7 +18,7 @@ from shared import outbox, seasons, standings
 from shared.postgres import REFUSED, Connection, Pool
 from shared.projection import Projection, Update
 from shared.reconciliation import project
-from shared.scores import SeasonId, UserId
+from shared.scores import SeasonId
 from shared.standings import Standing
 
 STEPS: Final = ("claimed", "locked", "folded", "projected", "committed")
@@ -49,7 +49,7 @@ class SeasonsLockedError(Exception):
 
 
 class Folded(NamedTuple):
-    """`failures`: events that the database refuses, and why."""
+    """`standings`: those that changed, each once. `failures`: events that the database refuses, and why."""
 
     standings: list[Standing]
     failures: dict[int, str]
@@ -146,14 +146,13 @@ async def _fold_in_halves(conn: Connection, event_ids: list[int]) -> Folded:
     middle = len(event_ids) // 2
     first = await _fold_in_halves(conn, event_ids[:middle])
     second = await _fold_in_halves(conn, event_ids[middle:])
-    return Folded(first.standings + second.standings, first.failures | second.failures)
+    latest = {(row.season_id, row.user_id): row for row in first.standings + second.standings}
+    return Folded(list(latest.values()), first.failures | second.failures)
 
 
 def _by_season(changed: Sequence[Standing]) -> defaultdict[SeasonId, list[Standing]]:
-    """Each season's changes, of several for one player the last."""
-    latest: dict[tuple[SeasonId, UserId], Standing] = {(row.season_id, row.user_id): row for row in changed}
     by_season: defaultdict[SeasonId, list[Standing]] = defaultdict(list)
-    for row in latest.values():
+    for row in changed:
         by_season[row.season_id].append(row)
     return by_season
 
