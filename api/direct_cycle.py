@@ -61,16 +61,21 @@ class DirectCycle:
         """What a task does for its coroutine, but at once and without a context of its own."""
         del done  # its error would hold this frame, and this frame it: only the collector ends that
         try:
-            awaited = self._coroutine.send(None)
+            self._await(self._coroutine.send(None))
         except StopIteration as returned:
             answer = returned.value
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             answer = failed(self.scope, error)
         else:
-            # The protocol between a future and who awaits it: asyncio.futures.Future.__await__.
-            awaited._asyncio_future_blocking = False  # noqa: SLF001
-            awaited.add_done_callback(self._step)
             return
         answered = self._answered
         del self._answered, self._coroutine  # both know who knows this cycle
         answered(self, answer)
+
+    def _await(self, future: asyncio.Future[Any] | None) -> None:
+        if future is None:  # asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(self._step)
+        else:
+            # The protocol between a future and who awaits it: asyncio.futures.Future.__await__.
+            future._asyncio_future_blocking = False  # noqa: SLF001
+            future.add_done_callback(self._step)

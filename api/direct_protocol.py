@@ -70,7 +70,8 @@ class DirectHttpProtocol(BoundedHttpProtocol):
             or self.expect_100_continue
             or self.flow.write_paused  # a client that does not read waits until its answers fit
             or not parser.should_keep_alive()
-            or (b"connection" in head and (parser.should_upgrade() or parser.get_http_version() != "1.1"))
+            or parser.should_upgrade()  # it would take the head for the whole request
+            or parser.get_http_version() != "1.1"
         ):
             return None
         method = parser.get_method()

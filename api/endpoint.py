@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.answers import Answer, head_of, request_id, send_answer
 from api.errors import error_answer, internal_error
-from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError
+from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError, UnavailableError
 from shared.scores import SeasonId, UserId, parse_season_id, parse_user_id
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -113,8 +114,10 @@ class Endpoint:
         await send_answer(scope, send, answer)
 
 
-def failed(scope: Scope, error: Exception) -> Answer:
+def failed(scope: Scope, error: BaseException) -> Answer:
     """What the client hears of what the handler of its request raised."""
+    if isinstance(error, asyncio.CancelledError):  # what it waited for, at the end of the process
+        error = UnavailableError("the service stops; it may have happened or not, try again shortly")
     if isinstance(error, LeaderboardError):
         return error_answer(scope, error)
     told = {"request_id": request_id(scope), "method": scope["method"], "path": scope["path"]}

@@ -11,10 +11,13 @@ from conftest import serving
 from raw_http import connection_to
 
 from api.app import create_app
+from api.boards import Boards
 from api.direct_protocol import DirectHttpProtocol
 from api.front import Front
 from api.ledger_writes import LedgerWrites
+from shared.errors import RedisUnavailableError
 
+NEVER = 3600.0
 BODY = b'{"userId":"ann","delta":1}'
 SEASON = b"/v1/seasons/s"
 SCORES = SEASON + b"/scores"
@@ -121,6 +124,78 @@ async def test_everything_else_goes_the_longer_way(connect, direct, sent, status
     connection.send(request(b"GET", b"/healthz"))
     assert (await connection.answer())[0] == 200  # the connection is where it should be
     assert direct == []
+
+
+@pytest.mark.parametrize("header", [b"connection", b"proxy-connection"])  # the parser takes the second for the first
+async def test_a_body_behind_an_offered_upgrade_belongs_to_its_request(connect, pool, header):
+    connection = await connect()
+    offered = post(b"%b: upgrade" % header, b"upgrade: h2c")
+    connection.send(offered[: -len(BODY)])
+    (protocol,) = [one for one in gc.get_objects() if isinstance(one, DirectHttpProtocol)]
+    while protocol.cycle is None:
+        await asyncio.sleep(0)
+    connection.send(BODY + request(b"GET", b"/healthz"))
+    assert [(await connection.answer())[0] for _ in range(2)] == [202, 200]
+    assert await stored(pool) == (1, 1)
+
+
+async def test_a_look_up_that_is_cancelled_is_answered_all_the_same(monkeypatch, settings):
+    async def cancelled(_self, _places):
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Boards, "_look_up_places", cancelled)
+    async with serving(create_app(settings)) as base_url:
+        connection = await connection_to(base_url)
+        connection.send(request(b"GET", RANK))
+        status, headers, body = await connection.answer()
+        assert (status, headers["retry-after"], body["code"]) == (503, "1", "unavailable")
+        connection.leave()
+
+
+async def test_a_look_up_that_fails_leaves_nothing_for_the_collector(monkeypatch, settings):
+    async def unreadable(_self, _places):
+        raise RedisUnavailableError("not now")
+
+    monkeypatch.setattr(Boards, "_look_up_places", unreadable)
+    async with serving(create_app(settings)) as base_url:
+        connection = await connection_to(base_url)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                connection.send(request(b"GET", RANK))
+                assert (await connection.answer())[0] == 503
+            # The last one's future waits for the next to look after its deadline.
+            assert sum(isinstance(found, RedisUnavailableError) for found in gc.get_objects()) <= 1
+        finally:
+            gc.enable()
+        connection.leave()
+
+
+class NoFuture:
+    def __await__(self):
+        yield self
+
+
+@pytest.mark.parametrize(("awaited", "status"), [(lambda: asyncio.sleep(0), 200), (NoFuture, 500)])
+@pytest.mark.parametrize("steps", [0, 1])
+async def test_a_handler_that_awaits_something_else_is_answered_too(
+    connect, add, drain, monkeypatch, awaited, status, steps
+):
+    await add(("s", "ann", 1))
+    await drain()
+    rank = Boards.rank
+
+    async def rank_then(self, season_id, user_id):
+        for _ in range(steps):
+            await rank(self, season_id, user_id)
+        await awaited()
+        return await rank(self, season_id, user_id)
+
+    monkeypatch.setattr(Boards, "rank", rank_then)
+    connection = await connect()
+    connection.send(request(b"GET", RANK) * 2)
+    assert [(await connection.answer())[0] for _ in range(2)] == [status, status]
 
 
 @pytest.mark.parametrize(
@@ -264,6 +339,7 @@ async def test_a_server_that_stops_answers_what_it_took_and_says_that_it_closes(
     told, shutdown = asyncio.Event(), DirectHttpProtocol.shutdown
 
     def noted(self):
+        self.timeout_keep_alive = NEVER
         shutdown(self)
         told.set()
 
