@@ -63,6 +63,14 @@ def commit(monkeypatch):
     return commit
 
 
+async def the_protocol():
+    """Of the only connection there is, as soon as the server has taken it."""
+    while not (found := [p for p in gc.get_objects() if isinstance(p, DirectHttpProtocol) and p in p.connections]):
+        await asyncio.sleep(0)
+    (protocol,) = found
+    return protocol
+
+
 async def stored(pool):
     async with pool.connection() as conn:
         return await (await conn.execute(STORED)).fetchone()
@@ -131,7 +139,7 @@ async def test_a_body_behind_an_offered_upgrade_belongs_to_its_request(connect, 
     connection = await connect()
     offered = post(b"%b: upgrade" % header, b"upgrade: h2c")
     connection.send(offered[: -len(BODY)])
-    (protocol,) = [one for one in gc.get_objects() if isinstance(one, DirectHttpProtocol)]
+    protocol = await the_protocol()
     while protocol.cycle is None:
         await asyncio.sleep(0)
     connection.send(BODY + request(b"GET", b"/healthz"))
@@ -285,7 +293,7 @@ async def test_answers_that_nobody_takes_do_not_pile_up(connect, add, drain):
     await add(*(("s", f"player-{number}", number + 1) for number in range(100)))
     await drain()
     connection = await connect()
-    (protocol,) = [one for one in gc.get_objects() if isinstance(one, DirectHttpProtocol)]
+    protocol = await the_protocol()
     while not (protocol.flow.write_paused and protocol.flow.read_paused):
         before = protocol.cycle
         connection.send(request(b"GET", TOP + b"?limit=100"))
