@@ -34,6 +34,10 @@ TROUBLE = (psycopg.Error, RedisError, OSError, TimeoutError, LateError, SeasonsU
 _PAUSE_SECONDS: Final = 0.008
 """After a batch that was not full: with fewer, larger batches an event costs less, and kept answers live longer."""
 
+_FEW: Final = 64
+_PAUSE_AFTER_FEW_SECONDS: Final = 0.015
+"""While few events come, each batch costs nearly as much, and makes the API forget all the same what it keeps."""
+
 log = structlog.get_logger()
 
 
@@ -185,7 +189,7 @@ def rest_after(batch: Batch, batch_size: int, poll_seconds: float, *, hinted: bo
     if batch.events >= batch_size:
         return Rest(0.0, 0.0)
     if batch.events:
-        return Rest(pause, 0.0)
+        return Rest(pause if batch.events > _FEW else min(_PAUSE_AFTER_FEW_SECONDS, poll_seconds), 0.0)
     return Rest(pause, poll_seconds - pause) if hinted else Rest(0.0, poll_seconds)
 
 

@@ -28,6 +28,12 @@ def test_after_one_that_was_not_full_a_pause_whatever_is_heard_and_no_longer_tha
     assert rest.listen == 0
 
 
+@given(st.integers(1, 64), st.integers(65, 499), hints)
+def test_the_fewer_events_the_longer_the_pause(few, many, hinted):
+    rests = [rest_after(Batch(events, 1, 0), 500, 0.05, hinted=hinted) for events in (few, many)]
+    assert rests[0].pause > rests[1].pause
+
+
 @given(sizes, polls)
 def test_after_an_empty_one_until_the_next_poll_or_hint(size, poll_seconds):
     assert rest_after(Batch(0, 0, 0), size, poll_seconds, hinted=False) == Rest(0, poll_seconds)
