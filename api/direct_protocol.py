@@ -82,8 +82,6 @@ class DirectHttpProtocol(BoundedHttpProtocol):
 
     def _begin(self, cycle: DirectCycle) -> None:
         self._ready = None
-        if cycle.disconnected:
-            return
         assert self._front is not None
         begun = self._front.begin(cycle.endpoint, cycle.scope, cycle.body)
         if isinstance(begun, Answer):
