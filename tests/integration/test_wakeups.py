@@ -13,6 +13,7 @@ from api.app import create_app
 from cli.embedded import process
 from shared import keys
 from shared.redis_client import create_client
+from shared.subscription import follow
 from shared.wakeups import Wakeups, follow_wakeups
 from worker.batch import BatchApplier
 from worker.floor import Floor
@@ -128,43 +129,51 @@ async def test_of_many_commits_at_once_workers_hear_once_and_of_a_later_one_agai
     await wakeups.aclose()
 
 
-async def test_hints_leave_each_other_a_pause(settings, redis, monkeypatch):
+@pytest.fixture
+async def hints(settings, redis):
+    """Counts the hints that were sent since the last count, or the beginning."""
+    messages = asyncio.Queue()
+    client = create_client(settings.redis_url, "test", timeout_seconds=2, retries=0)
+    opened = asyncio.Event()
+    task = asyncio.create_task(follow(client, keys.WAKEUPS, heard=messages.put_nowait, opened=opened.set))
+    await opened.wait()
+
+    async def count():
+        hints = 0
+        for _ in range(5):  # round trips, in which whatever would be sent at once is
+            await redis.publish(keys.WAKEUPS, "ours")
+            while await messages.get() != "ours":
+                hints += 1
+        return hints
+
+    yield count
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await client.aclose()
+
+
+async def test_hints_leave_each_other_a_pause(redis, hints, monkeypatch):
     monkeypatch.setattr("shared.wakeups._SPACING_SECONDS", NEVER)
-    told = asyncio.Queue()
     wakeups = Wakeups(redis)
-    async with following(settings.redis_url, lambda: told.put_nowait(None)):
-        await told.get()
-        wakeups.tell()
-        await told.get()
-        for _ in range(10):
-            wakeups.tell()
-            await asyncio.sleep(0)
-        await redis.publish(keys.WAKEUPS, "")  # behind whatever was sent
-        await told.get()
-        assert told.empty()
+    wakeups.tell()
+    assert await hints() == 1
+    wakeups.tell()
+    assert await hints() == 0
     await wakeups.aclose()
 
 
-@pytest.mark.parametrize(("commits", "hints"), [(0, 1), (1, 2), (2, 1)])
+@pytest.mark.parametrize(("commits", "expected"), [(0, 1), (1, 2), (2, 1)])
 async def test_commits_close_behind_each_other_leave_their_hint_a_longer_pause(
-    settings, redis, monkeypatch, commits, hints
+    redis, hints, monkeypatch, commits, expected
 ):
     monkeypatch.setattr("shared.wakeups._SPACING_SECONDS", 0)
     monkeypatch.setattr("shared.wakeups._AT_WORK_SECONDS", NEVER)
-    told = asyncio.Queue()
     wakeups = Wakeups(redis)
-    async with following(settings.redis_url, lambda: told.put_nowait(None)):
-        await told.get()
+    wakeups.tell()
+    await asyncio.sleep(0)  # it is being told
+    for _ in range(commits):
         wakeups.tell()
-        await asyncio.sleep(0)  # it is being told
-        for _ in range(commits):
-            wakeups.tell()
-        for _ in range(hints):
-            await told.get()
-        for _ in range(5):
-            await redis.publish(keys.WAKEUPS, "")  # behind whatever was sent
-            await told.get()
-        assert told.empty()
+    assert await hints() == expected
     await wakeups.aclose()
 
 
