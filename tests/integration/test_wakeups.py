@@ -131,20 +131,20 @@ async def test_of_many_commits_at_once_workers_hear_once_and_of_a_later_one_agai
 
 @pytest.fixture
 async def hints(settings, redis):
-    """Counts the hints that were sent since the last count, or the beginning."""
+    """Waits for so many hints, then counts all that came since the last count."""
     messages = asyncio.Queue()
     client = create_client(settings.redis_url, "test", timeout_seconds=2, retries=0)
     opened = asyncio.Event()
     task = asyncio.create_task(follow(client, keys.WAKEUPS, heard=messages.put_nowait, opened=opened.set))
     await opened.wait()
 
-    async def count():
-        hints = 0
+    async def count(at_least):
+        hints = [await messages.get() for _ in range(at_least)]
         for _ in range(5):  # round trips, in which whatever would be sent at once is
             await redis.publish(keys.WAKEUPS, "ours")
-            while await messages.get() != "ours":
-                hints += 1
-        return hints
+            while (message := await messages.get()) != "ours":
+                hints.append(message)
+        return len(hints)
 
     yield count
     task.cancel()
@@ -156,9 +156,9 @@ async def test_hints_leave_each_other_a_pause(redis, hints, monkeypatch):
     monkeypatch.setattr("shared.wakeups._SPACING_SECONDS", NEVER)
     wakeups = Wakeups(redis)
     wakeups.tell()
-    assert await hints() == 1
+    assert await hints(1) == 1
     wakeups.tell()
-    assert await hints() == 0
+    assert await hints(0) == 0
     await wakeups.aclose()
 
 
@@ -173,7 +173,7 @@ async def test_commits_close_behind_each_other_leave_their_hint_a_longer_pause(
     await asyncio.sleep(0)  # it is being told
     for _ in range(commits):
         wakeups.tell()
-    assert await hints() == expected
+    assert await hints(expected) == expected
     await wakeups.aclose()
 
 
