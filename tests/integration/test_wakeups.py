@@ -158,6 +158,7 @@ async def test_hints_leave_each_other_a_pause(redis, hints, monkeypatch):
     wakeups.tell()
     assert await hints(1) == 1
     wakeups.tell()
+    await asyncio.sleep(0)  # it would be sent now
     assert await hints(0) == 0
     await wakeups.aclose()
 
