@@ -26,11 +26,14 @@ _SETTINGS: Final = {
     "save": '""',
     "appendonly": "yes",
     "appendfsync": "everysec",  # the last second may be lost: the worker notices and repairs
+    # Whatever is written while a fork writes it anew falls into small pages again (_ENVIRONMENT): seldom, then.
+    "auto-aof-rewrite-min-size": "512mb",
+    "disable-thp": "no",
     "maxmemory-policy": "noeviction",  # an evicted player would be missing from a board
 }
 
-# A board of millions is read all over: with pages of 2 MB instead of 4 kB the processor finds them a third faster.
-# It takes effect where the kernel gives such pages to who asks ("madvise", the usual setting) or to all.
+# A board is read all over: with pages of 2 MB instead of 4 kB the processor finds a player among millions a third
+# faster. malloc asks for them, and the kernel gives them unless told never to; docs/decisions/0016-large-pages.md.
 _ENVIRONMENT: Final = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
