@@ -35,7 +35,7 @@ _PAUSE_SECONDS: Final = 0.008
 """After a batch that was not full: with fewer, larger batches an event costs less, and kept answers live longer."""
 
 _FEW: Final = 64
-_PAUSE_AFTER_FEW_SECONDS: Final = 0.015
+_PAUSE_AFTER_FEW_SECONDS: Final = 0.025
 """While few events come, each batch costs nearly as much, and makes the API forget all the same what it keeps."""
 
 log = structlog.get_logger()
