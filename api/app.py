@@ -23,6 +23,7 @@ from api.intake import Intake
 from api.ledger_writes import LedgerWrites
 from api.resets import Resets
 from api.score_batches import ScoreBatches
+from api.season_resources import SeasonResources
 from api.seasons_api import SeasonsApi
 from api.top_cache import TopCache
 from shared import garbage
@@ -83,11 +84,13 @@ def create_app(settings: ServiceSettings) -> Front:
             await client.aclose()
             await pool.close()
 
-    seasons_api = SeasonsApi(intake, boards, resets, top_cache)
+    seasons_api = SeasonsApi(intake, boards, top_cache)
+    season_resources = SeasonResources(pool, boards, resets, top_cache, settings)
     app = Starlette(
         routes=[
             *seasons_api.routes(),
             *score_batches.routes(),
+            *season_resources.routes(),
             *HealthApi(pool, client).routes(),
             openapi.route(),
         ],

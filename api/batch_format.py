@@ -15,9 +15,9 @@ import msgspec
 
 from api.endpoint import decoded
 from api.errors import ErrorBody
-from api.seasons_api import ScoreBody
+from api.seasons_api import ScoreBody, score_of
 from shared.errors import InvalidRequestError, LeaderboardError
-from shared.scores import Score, SeasonId, all_acceptable, parse_delta, parse_idempotency_key, parse_user_id
+from shared.scores import Score, SeasonId, all_acceptable, parse_idempotency_key
 
 MAX_ITEMS: Final = 5000
 NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
@@ -109,10 +109,17 @@ def _require_count(count: int, came: str) -> None:
 
 def _scores(season_id: SeasonId, bodies: Sequence[ScoreBody]) -> list[Item]:
     user_ids = [body.user_id for body in bodies]
-    deltas = [body.delta for body in bodies]
     keys = [body.event_id for body in bodies]
-    if all_acceptable(user_ids, deltas, [key for key in keys if key is not None]):
-        return list(map(Score, repeat(season_id), user_ids, deltas, keys))  # type: ignore[arg-type]
+    deltas, scores = [body.delta for body in bodies], [body.score for body in bodies]
+    absolute = bodies[0].score is not msgspec.UNSET
+    told, others = (scores, deltas) if absolute else (deltas, scores)
+    alike = told.count(msgspec.UNSET) == 0 and others.count(msgspec.UNSET) == len(bodies)
+    if (
+        alike
+        and all(body.epoch is None for body in bodies)
+        and all_acceptable(user_ids, told, [key for key in keys if key is not None], absolute=absolute)  # type: ignore[arg-type]
+    ):
+        return list(map(Score, repeat(season_id), user_ids, told, keys, repeat(absolute)))  # type: ignore[arg-type]
     return [_checked(season_id, body) for body in bodies]
 
 
@@ -126,6 +133,6 @@ def _item(season_id: SeasonId, text: bytes | msgspec.Raw) -> Item:
 def _checked(season_id: SeasonId, body: ScoreBody) -> Item:
     try:
         key = None if body.event_id is None else parse_idempotency_key(body.event_id)
-        return Score(season_id, parse_user_id(body.user_id), parse_delta(body.delta), key)
+        return score_of(season_id, body, key)
     except InvalidRequestError as error:
         return refused(error)

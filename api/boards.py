@@ -30,22 +30,39 @@ _RANK_ONLY: Final = -1
 _BYTES: Final = {NEVER_DECODE: True}
 """For a reply that is no text."""
 
+# KEYS: the board and its meta hash, which says whether the low scores are the better ones.
+_ORDER: Final = """
+local board, call = KEYS[1], redis.call
+local ascending = call('HGET', KEYS[2], 'order') == 'asc'
+"""
+
+# ARGV: how many. The reply: player, score, …, best first.
+_TOP: Final = f"""{_ORDER}
+if ascending then return call('ZRANGE', board, 0, ARGV[1] - 1, 'WITHSCORES') end
+return call('ZRANGE', board, 0, ARGV[1] - 1, 'REV', 'WITHSCORES')
+"""
+
 # ARGV: MessagePack of player, how many neighbours on each side, …; the reply is MessagePack too, for each player: false
 # when it is not on the board, with -1 neighbours its rank (from 0) and score, else member, score, … of the neighbours
 # and then the first one's rank. All of one moment. One script for many players: a command takes client and server as
 # long as ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a sixth
 # more.
-_PLACES: Final = """
-local asked, places, board, call = cmsgpack.unpack(ARGV[1]), {}, KEYS[1], redis.call
+_PLACES: Final = f"""{_ORDER}
+local asked, places = cmsgpack.unpack(ARGV[1]), {{}}
+local find = ascending and 'ZRANK' or 'ZREVRANK'
 for i = 1, #asked, 2 do
   local player, size, place = asked[i], asked[i + 1], false
   if size < 0 then
-    place = call('ZREVRANK', board, player, 'WITHSCORE')
+    place = call(find, board, player, 'WITHSCORE')
   else
-    local rank = call('ZREVRANK', board, player)
+    local rank = call(find, board, player)
     if rank then
       local first = math.max(0, rank - size)
-      place = call('ZRANGE', board, first, rank + size, 'REV', 'WITHSCORES')
+      if ascending then
+        place = call('ZRANGE', board, first, rank + size, 'WITHSCORES')
+      else
+        place = call('ZRANGE', board, first, rank + size, 'REV', 'WITHSCORES')
+      end
       place[#place + 1] = first
     end
   end
@@ -101,7 +118,7 @@ class Boards:
     async def top(self, season_id: SeasonId, limit: int) -> list[Entry]:
         """The `limit` best players, best first; empty for an unknown season."""
         reply = await self._tops.submit(_Top(season_id, limit))
-        return [(user_id, int(score)) for user_id, score in reply]
+        return list(zip(reply[::2], map(int, reply[1::2]), strict=True))
 
     async def rank(self, season_id: SeasonId, user_id: UserId) -> tuple[int, int]:
         """The player's rank, 1 = highest, and score."""
@@ -119,8 +136,18 @@ class Boards:
         first = reply.pop() + 1
         return Neighbours(range(first, first + len(reply) // 2), reply[::2], map(int, reply[1::2]))
 
+    async def players(self, season_ids: Sequence[SeasonId]) -> list[int]:
+        """How many players each of the boards shows."""
+        if not season_ids:
+            return []
+        replies = await self._replies([("ZCARD", keys.board(season_id)) for season_id in season_ids], season_ids)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
     async def _look_up_tops(self, tops: list[_Top]) -> list[Any]:
-        commands = [("ZRANGE", keys.board(top.season_id), 0, top.limit - 1, "REV", "WITHSCORES") for top in tops]
+        commands = [("EVAL", _TOP, 2, *_keys(top.season_id), top.limit) for top in tops]
         return await self._replies(commands, [top.season_id for top in tops])
 
     async def _look_up_places(self, places: list[_Place]) -> list[Any]:
@@ -137,7 +164,7 @@ class Boards:
             asked: list[str | int] = []
             for number in numbers:
                 asked += places[number][1:]
-            commands.append(("EVAL", _PLACES, 1, keys.board(season_id), msgspec.msgpack.encode(asked)))
+            commands.append(("EVAL", _PLACES, 2, *_keys(season_id), msgspec.msgpack.encode(asked)))
         replies = await self._replies(commands, [season_id for season_id, _ in scripts], **_BYTES)
         found: list[Any] = [None] * len(places)
         for (_, numbers), reply in zip(scripts, replies, strict=True):
@@ -169,6 +196,10 @@ class Boards:
             for command in commands:
                 pipe.execute_command(*command, **options)
             return await pipe.execute(raise_on_error=False)
+
+
+def _keys(season_id: SeasonId) -> tuple[str, str]:
+    return keys.board(season_id), keys.meta(season_id)
 
 
 def _unpacked(reply: bytes, players: int) -> list[Any]:

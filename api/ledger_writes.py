@@ -14,13 +14,16 @@ import psycopg
 import structlog
 
 from shared import ledger
-from shared.errors import InvalidRequestError, KeyReusedError, LeaderboardError, PostgresUnavailableError
+from shared.errors import ConflictError, InvalidRequestError, KeyReusedError, LeaderboardError, PostgresUnavailableError
 from shared.postgres import REFUSED, Connection, Pool, renew_if_lost
 from shared.scores import Score
 from shared.wakeups import Wakeups
 
 Result: TypeAlias = LeaderboardError | bool
 """Whether the score had been stored before, under the same key; or why it is not stored."""
+
+CONFLICTS: Final = frozenset({"epoch_mismatch", "season_closed", "season_not_started", "wrong_aggregation"})
+"""The codes of scores that their season does not take as it is."""
 
 _SEARCH_SECONDS: Final = 2.0
 """How long the scores at fault are looked for: thousands of them would take thousands of statements."""
@@ -84,8 +87,15 @@ async def _append(conn: Connection, scores: Sequence[Score]) -> Sequence[ledger.
     try:
         return await ledger.append(conn, scores)
     except ledger.UnknownSeasonError:
-        await ledger.create_seasons(conn, [score.season_id for score in scores])
+        await _create_seasons(conn, scores)
         return await ledger.append(conn, scores)
+
+
+async def _create_seasons(conn: Connection, scores: Sequence[Score]) -> None:
+    """A season that nobody made aggregates as its first score is meant."""
+    absolute = {score.season_id: score.absolute for score in reversed(scores)}
+    await ledger.create_seasons(conn, [season_id for season_id in absolute if not absolute[season_id]], "sum")
+    await ledger.create_seasons(conn, [season_id for season_id in absolute if absolute[season_id]], "best")
 
 
 async def _find_refused(conn: Connection, scores: Sequence[Score]) -> dict[int, LeaderboardError]:
@@ -101,7 +111,7 @@ async def _refused_places(conn: Connection, scores: Sequence[Score], first: int)
     try:
         # Nothing of it stays. Halves that did would hold their keys while others are tried, and no longer in order.
         async with conn.transaction(force_rollback=True):
-            await ledger.create_seasons(conn, [score.season_id for score in scores])
+            await _create_seasons(conn, scores)
             await ledger.append(conn, scores)
     except REFUSED as error:
         if len(scores) == 1:
@@ -119,8 +129,29 @@ def _told(score: Score, outcome: ledger.Outcome) -> Result:
     """What the client hears of a score that was not stored just now."""
     if outcome == "replayed":
         return True
+    if isinstance(outcome, ledger.Refusal):
+        return _conflict(score, outcome)
     if outcome == "reused":
         return KeyReusedError(
             f"the idempotency key {score.key} came with another userId or delta before; a new score needs a new key"
         )
     return PostgresUnavailableError("the ledger does not answer; send it again with the same key")
+
+
+def _conflict(score: Score, refusal: ledger.Refusal) -> ConflictError:
+    season_id = score.season_id
+    match refusal.reason:
+        case "epoch":
+            message = f"season {season_id} is in epoch {refusal.epoch}, this score is of epoch {score.epoch}"
+            return ConflictError(f"{message}: the season was reset since", code="epoch_mismatch")
+        case "closed":
+            return ConflictError(f"season {season_id} is closed and takes no more scores", code="season_closed")
+        case "not_started":
+            message = f"season {season_id} takes no scores yet; GET /v1/seasons/{season_id} says from when"
+            return ConflictError(message, code="season_not_started")
+        case "sum":
+            message = f"season {season_id} adds up what its players get: send delta, the points to add, not score"
+            return ConflictError(message, code="wrong_aggregation")
+        case aggregation:
+            message = f"season {season_id} keeps each player's {aggregation} score: send score, not delta"
+            return ConflictError(message, code="wrong_aggregation")

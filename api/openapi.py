@@ -12,10 +12,11 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches
+from api import openapi_batches, openapi_seasons
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
+from api.ledger_writes import CONFLICTS
 from api.openapi_parts import (
     ANN,
     BOUNDS,
@@ -34,13 +35,19 @@ from api.openapi_parts import (
     query,
     schema_of,
 )
-from api.seasons_api import Around, Deleted, Queued, Rank, ScoreBody, Top
+from api.seasons_api import Around, Queued, Rank, ScoreBody, Top
 from shared import scores
 from shared.probes import Readiness
 
 PATH: Final = "/openapi.json"
 
-_STRUCTS: Final = (ScoreBody, Queued, Top, Rank, Around, Deleted, Readiness, ErrorBody, *openapi_batches.STRUCTS)
+_STRUCTS: Final = (
+    *(ScoreBody, Queued, Top, Rank, Around, Readiness, ErrorBody),
+    *openapi_batches.STRUCTS,
+    *openapi_seasons.STRUCTS,
+)
+_EITHER: Final = {"ScoreBody": ("delta", "score")}
+"""Of these fields of a body there must be one, and no other of them."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -64,6 +71,7 @@ def _paths() -> Json:
         "top": _link("top"),
         "rank": _link("rank", **user),
         "around": _link("around", **user),
+        "season": _link("season"),
         "delete": _link("deleteSeason"),
     }
     limit = {"type": "integer", "minimum": 1, "maximum": scores.MAX_TOP_LIMIT, "default": scores.DEFAULT_TOP_LIMIT}
@@ -75,10 +83,12 @@ def _paths() -> Json:
         {202: queued},
         {
             400: [
-                *("invalid_season_id", "invalid_user_id", "invalid_delta", "invalid_idempotency_key"),
+                *("invalid_season_id", "invalid_user_id", "invalid_delta", "invalid_score", "invalid_epoch"),
+                "invalid_idempotency_key",
                 *("invalid_json", "invalid_body", "score_refused", "incomplete"),
             ],
             408: ["body_timeout"],
+            409: sorted(CONFLICTS),
             413: ["body_too_large"],
             422: ["idempotency_key_reused"],
             503: ["overloaded", "deadline_exceeded", "postgres_unavailable"],
@@ -123,15 +133,9 @@ def _paths() -> Json:
                 {400: [*bad_user, "invalid_range"], **missing},
             )
         },
-        season: {
-            "delete": operation(
-                "deleteSeason",
-                "Empty a season; its old scores never come back",
-                [SID],
-                {200: answer("The board is empty.", schema_of(Deleted), {"seasonId": SEASON, "deleted": True})},
-                {400: ["invalid_season_id"], 503: ["deadline_exceeded", "postgres_unavailable", "redis_unavailable"]},
-            )
-        },
+        season: openapi_seasons.season(),
+        f"{season}/close": openapi_seasons.close(),
+        "/v1/seasons": openapi_seasons.seasons(),
         "/healthz": {
             "get": operation(
                 "healthz",
@@ -174,6 +178,8 @@ def document() -> Json:
     for schema in schemas.values():
         for name, field in schema.get("properties", {}).items():
             field.update(BOUNDS.get(name, {}))
+    for name, fields in _EITHER.items():
+        schemas[name]["oneOf"] = [{"required": [field]} for field in fields]
     return {
         "openapi": "3.1.0",
         "info": {

@@ -16,6 +16,11 @@ _REFUSED: Final = {
     "code": "idempotency_key_reused",
     "error": "the idempotency key k0 came with another userId or delta before; a new score needs a new key",
 }
+_CLOSED: Final = {
+    "status": "refused",
+    "code": "season_closed",
+    "error": f"season {SEASON} is closed and takes no more scores",
+}
 
 
 def add_scores() -> Json:
@@ -45,6 +50,7 @@ def add_scores() -> Json:
                 *("batch_refused", "incomplete"),
             ],
             408: ["body_timeout"],
+            409: ["batch_refused"],
             413: ["body_too_large"],
             503: ["overloaded", "deadline_exceeded", "postgres_unavailable"],
         },
@@ -52,8 +58,9 @@ def add_scores() -> Json:
         "schema is refused for itself: the others are taken.",
         requestBody={"required": True, "content": content},
     )
-    refused = found["responses"]["400"]["content"]["application/json"]
-    refused["examples"]["batch_refused"]["value"]["results"] = [_REFUSED]
-    results = {"if": {"properties": {"code": {"const": "batch_refused"}}}, "then": schema_of(BatchRefused)}
-    refused["schema"]["allOf"].append(results)
+    for status, result in (("400", _REFUSED), ("409", _CLOSED)):
+        refused = found["responses"][status]["content"]["application/json"]
+        refused["examples"]["batch_refused"]["value"]["results"] = [result]
+        results = {"if": {"properties": {"code": {"const": "batch_refused"}}}, "then": schema_of(BatchRefused)}
+        refused["schema"]["allOf"].append(results)
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import psycopg
 import structlog
@@ -37,8 +38,15 @@ class Resets:
         After a 503 the reset may have happened; the board then empties within about a second of Redis's return,
         and asking again is right.
         """
+        await self._done(season_id, self._reset(season_id))
+
+    async def follow(self, season_id: SeasonId) -> None:
+        """Make the board follow a season whose next epoch has begun. Raises UnavailableError (503)."""
+        await self._done(season_id, self._follow(season_id))
+
+    async def _done(self, season_id: SeasonId, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await within(self._deadline_seconds, self._reset(season_id))
+            await within(self._deadline_seconds, work)
         except TimeoutError as error:
             raise DeadlineError(
                 f"the reset was not done within {self._deadline_seconds:g} s; ask again shortly"
@@ -56,6 +64,10 @@ class Resets:
     async def _reset(self, season_id: SeasonId) -> None:
         async with self._turns:
             await self._end_epoch(season_id)
+            await reconcile(self._pool, self._projection, season_id)
+
+    async def _follow(self, season_id: SeasonId) -> None:
+        async with self._turns:
             await reconcile(self._pool, self._projection, season_id)
 
     async def _end_epoch(self, season_id: SeasonId) -> None:

@@ -27,7 +27,8 @@ from api.batch_format import (
     refused,
 )
 from api.endpoint import MAX_BODY_BYTES, Call, Endpoint
-from api.ledger_writes import LedgerWrites, Result
+from api.ledger_writes import CONFLICTS, LedgerWrites, Result
+from api.season_paths import ANY_SEASON
 from shared.batcher import Batcher
 from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError, OverloadedError, UnavailableError
 from shared.scores import Score, SeasonId
@@ -78,8 +79,7 @@ class ScoreBatches:
         )
 
     def routes(self) -> list[Route]:
-        """Go behind those of the seasons API, which make the path's convertor known."""
-        return [Route("/v1/seasons/{sid:anything}/scores/batch", Endpoint(self.add_scores), methods=["POST"])]
+        return [Route(f"{ANY_SEASON}/scores/batch", Endpoint(self.add_scores), methods=["POST"])]
 
     async def add_scores(self, call: Call) -> Answer:
         season_id = call.season_id
@@ -97,7 +97,8 @@ class ScoreBatches:
         queued, replayed = results.count(QUEUED), results.count(REPLAYED)
         if queued + replayed == 0:
             message = "every score of the batch was refused; results says why"
-            return json_answer(BatchRefused(message, "batch_refused", request_id(call.scope), results), 400)
+            status = 409 if all(result.code in CONFLICTS for result in results) else 400
+            return json_answer(BatchRefused(message, "batch_refused", request_id(call.scope), results), status)
         return json_answer(BatchQueued(season_id, queued, replayed, len(results) - queued - replayed, results), 202)
 
     async def drain(self) -> None:

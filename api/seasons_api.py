@@ -1,4 +1,4 @@
-"""The seasons API of the wire contract: its paths, its bodies in and out. Rules are in shared.scores."""
+"""Scores in, boards out: the paths below a season, their bodies. Rules are in shared.scores."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from starlette.convertors import Convertor, register_url_convertor
-from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.routing import Route
 
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
 from api.endpoint import Call, Endpoint, user_id_in, whole_number_in
 from api.intake import Intake
-from api.resets import Resets
+from api.season_paths import ANY_SEASON
 from api.top_cache import TopCache, key_of
 from shared.errors import InvalidRequestError
 from shared.scores import (
@@ -24,8 +22,11 @@ from shared.scores import (
     MAX_TOP_LIMIT,
     IdempotencyKey,
     Score,
+    SeasonId,
     parse_delta,
+    parse_epoch,
     parse_idempotency_key,
+    parse_score,
     parse_user_id,
 )
 
@@ -36,9 +37,13 @@ _NOW: Final = (NO_STORE,)
 
 
 class ScoreBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """One of `delta` and `score`."""
+
     user_id: str
-    delta: int
+    delta: int | msgspec.UnsetType = msgspec.UNSET
+    score: int | msgspec.UnsetType = msgspec.UNSET
     event_id: str | None = None
+    epoch: int | None = None
 
 
 class Queued(msgspec.Struct, frozen=True, rename="camel"):
@@ -77,45 +82,13 @@ class Around(msgspec.Struct, frozen=True, rename="camel"):
     items: list[RankedPlayer]
 
 
-class Deleted(msgspec.Struct, frozen=True, rename="camel"):
-    season_id: str
-    deleted: bool = True
-
-
-class _Anything(Convertor[str]):
-    """Takes an empty id, one with an encoded slash or line break, so that it can be told what is wrong with it."""
-
-    regex = r"[\s\S]*"
-
-    def convert(self, value: str) -> str:
-        return value
-
-    def to_string(self, value: str) -> str:
-        return value
-
-
-class _NothingElse(_Anything):
-    """The same, but for the paths below a season: those have methods of their own."""
-
-    regex = r"(?![\s\S]*/(?:scores(?:/batch)?|leaderboard/(?:top|rank|around))$)[\s\S]*"
-
-
-class _OnlyItsMethod(Route):
-    """A route so wide that other methods must not take its match for "the path is right, the method is not"."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, child_scope = super().matches(scope)
-        return (Match.NONE, {}) if match is Match.PARTIAL else (match, child_scope)
-
-
 class SeasonsApi:
     """`hot`: what games ask all the time, by method and what follows the season's id in the path."""
 
-    def __init__(self, intake: Intake, boards: Boards, resets: Resets, top_cache: TopCache) -> None:
+    def __init__(self, intake: Intake, boards: Boards, top_cache: TopCache) -> None:
         self._intake = intake
         self._boards = boards
         self._top_cache = top_cache
-        self._resets = resets
         self._score_decoder = msgspec.json.Decoder(ScoreBody)
         self.hot: Mapping[tuple[str, str], Endpoint] = {
             ("POST", "scores"): Endpoint(self.add_score),
@@ -125,20 +98,13 @@ class SeasonsApi:
         }
 
     def routes(self) -> list[Route]:
-        register_url_convertor("anything", _Anything())
-        register_url_convertor("nothing_else", _NothingElse())
-        season = "/v1/seasons/{sid:anything}"
-        return [
-            *(Route(f"{season}/{rest}", app, methods=[method]) for (method, rest), app in self.hot.items()),
-            Route("/v1/seasons/{sid}", Endpoint(self.delete), methods=["DELETE"]),
-            _OnlyItsMethod("/v1/seasons/{sid:nothing_else}", Endpoint(self.delete), methods=["DELETE"]),
-        ]
+        return [Route(f"{ANY_SEASON}/{rest}", app, methods=[method]) for (method, rest), app in self.hot.items()]
 
     async def add_score(self, call: Call) -> Answer:
         season_id = call.season_id
         body = await call.json(self._score_decoder)
         key = _idempotency_key(call.headers(b"idempotency-key"), body.event_id)
-        score = Score(season_id, parse_user_id(body.user_id), parse_delta(body.delta), key)
+        score = score_of(season_id, body, key)
         replayed = await self._intake.submit(score)
         return json_answer(Queued(season_id, score.user_id), 202, _REPLAYED if replayed else ())
 
@@ -165,11 +131,17 @@ class SeasonsApi:
         items = list(map(RankedPlayer, *await self._boards.around(season_id, user_id, size)))
         return json_answer(Around(season_id, user_id, size, items), headers=_NOW)
 
-    async def delete(self, call: Call) -> Answer:
-        season_id = call.season_id
-        await self._resets.reset(season_id)
-        self._top_cache.drop([season_id])
-        return json_answer(Deleted(season_id))
+
+def score_of(season_id: SeasonId, body: ScoreBody, key: IdempotencyKey | None) -> Score:
+    """The score that a body says. Raises InvalidRequestError."""
+    user_id, epoch = parse_user_id(body.user_id), parse_epoch(body.epoch)
+    if body.score is msgspec.UNSET and body.delta is not msgspec.UNSET:
+        return Score(season_id, user_id, parse_delta(body.delta), key, epoch=epoch)
+    if body.delta is msgspec.UNSET and body.score is not msgspec.UNSET:
+        return Score(season_id, user_id, parse_score(body.score), key, absolute=True, epoch=epoch)
+    raise InvalidRequestError(
+        "the body must hold one of delta, the points to add, and score, the score that was reached", code="invalid_body"
+    )
 
 
 def _idempotency_key(headers: list[str], event_id: str | None) -> IdempotencyKey | None:

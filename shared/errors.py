@@ -32,6 +32,18 @@ class NotOnBoardError(LeaderboardError):
     code = "not_on_board"
 
 
+class SeasonNotFoundError(LeaderboardError):
+    status = 404
+    code = "season_not_found"
+
+
+class ConflictError(LeaderboardError):
+    """The request is well-formed, but the season is not as it would have to be."""
+
+    status = 409
+    code = "conflict"
+
+
 class BodyTooLargeError(LeaderboardError):
     status = 413
     code = "body_too_large"

@@ -6,66 +6,84 @@ The statement takes its caller's connection; whoever opened the transaction owns
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import psycopg
 
 from shared.postgres import Connection
-from shared.scores import Score
+from shared.scores import Aggregation, Score
+
+# Why a season does not take a score, null where it does: one word that is told to who sent it (`Refusal`).
+_REFUSAL = """
+  case
+    when given.epoch <> seasons.epoch then 'epoch'
+    when seasons.closed_at is not null or seasons.ends_at <= now() then 'closed'
+    when seasons.starts_at > now() then 'not_started'
+    when coalesce(given.absolute, false) <> (seasons.aggregation <> 'sum') then seasons.aggregation
+  end"""
 
 # One statement: one round trip and one plan for any number of rows (60,000 rows/s in batches of 32 where single inserts
 # reach 4,700). The event takes its season's epoch as of now; an unknown season leaves it null, which the NOT NULL
-# constraint refuses, so that the statement inserts all rows or none.
+# constraint refuses, so that the statement inserts all rows or none. What a season refuses is passed over, and comes
+# back; as a rule nothing does.
 #
 # Scores are numbered before the join, which may turn their order around: events are folded in the order of their ids.
 #
 # Ids come as one text, joined by a control character, which no id can hold: an array parameter would be taken apart
-# element by element in Python, at twice the price of the insert.
-_APPEND = """
-with entry as (
-  insert into score_events (season_id, epoch, id, user_id, delta) overriding system value
-  select s.season_id, seasons.epoch, s.id, s.user_id, s.delta
+# element by element in Python, at twice the price of the insert. The last two arrays may be shorter: nulls follow.
+_APPEND = f"""
+with incoming as materialized (
+  select given.id, given.place, given.season_id, given.user_id, given.delta, seasons.epoch, {_REFUSAL} as refusal
   from (
-    select nextval('score_events_id_seq') as id, given.*
-    from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[])
-      as given (season_id, user_id, delta)
-  ) as s
-  left join seasons on seasons.season_id = s.season_id
+    select nextval('score_events_id_seq') as id, sent.*
+    from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[], %s::boolean[], %s::int[])
+      with ordinality as sent (season_id, user_id, delta, absolute, epoch, place)
+  ) as given
+  left join seasons on seasons.season_id = given.season_id
+), entry as (
+  insert into score_events (season_id, epoch, id, user_id, delta) overriding system value
+  select season_id, epoch, id, user_id, delta from incoming where refusal is null
   returning id, season_id, epoch, user_id, delta
+), event as (
+  insert into outbox (id, event_type, season_id, epoch, user_id, delta)
+  select id, 'score', season_id, epoch, user_id, delta from entry
 )
-insert into outbox (id, event_type, season_id, epoch, user_id, delta)
-select id, 'score', season_id, epoch, user_id, delta from entry
-"""
+select place, refusal, epoch from incoming where refusal is not null
+"""  # noqa: S608 - made of constants
 
 # A score with a key is inserted only where its key is new. The keys go in their order, so that two batches with the
 # same keys wait for each other instead of deadlocking; of equal keys in one batch the first one wins. Who waited for
-# a key and lost finds its row committed. An empty key is none.
-_APPEND_KEYED = """
-with incoming as (
-  select s.id, s.season_id, s.user_id, s.delta, nullif(s.key, '') as key, s.place, seasons.epoch
+# a key and lost finds its row committed. An empty key is none. What was not inserted comes back.
+_APPEND_KEYED = f"""
+with incoming as materialized (
+  select given.id, given.place, given.season_id, given.user_id, given.delta, nullif(given.key, '') as key,
+    seasons.epoch, {_REFUSAL} as refusal
   from (
-    select nextval('score_events_id_seq') as id, given.*
+    select nextval('score_events_id_seq') as id, sent.*
     from unnest(
-      string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[], string_to_array(%s, E'\\x1f')
-    ) with ordinality as given (season_id, user_id, delta, key, place)
-  ) as s
-  left join seasons on seasons.season_id = s.season_id
+      string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[], %s::boolean[], %s::int[],
+      string_to_array(%s, E'\\x1f')
+    ) with ordinality as sent (season_id, user_id, delta, absolute, epoch, key, place)
+  ) as given
+  left join seasons on seasons.season_id = given.season_id
 ), fresh as (
   insert into idempotency_keys (season_id, key, event_id, user_id, delta)
-  select season_id, key, id, user_id, delta from incoming where key is not null
+  select season_id, key, id, user_id, delta from incoming where key is not null and refusal is null
   order by season_id, key, place
   on conflict do nothing
   returning event_id
+), taken as (
+  select * from incoming where refusal is null and (key is null or id in (select event_id from fresh))
 ), entry as (
   insert into score_events (season_id, epoch, id, user_id, delta) overriding system value
-  select season_id, epoch, id, user_id, delta from incoming
-  where key is null or id in (select event_id from fresh)
+  select season_id, epoch, id, user_id, delta from taken
   returning id, season_id, epoch, user_id, delta
+), event as (
+  insert into outbox (id, event_type, season_id, epoch, user_id, delta)
+  select id, 'score', season_id, epoch, user_id, delta from entry
 )
-insert into outbox (id, event_type, season_id, epoch, user_id, delta)
-select id, 'score', season_id, epoch, user_id, delta from entry
-returning id
-"""
+select place, refusal, epoch from incoming where id not in (select id from taken)
+"""  # noqa: S608 - made of constants
 
 # ctid: the cheapest way to name a bounded number of rows.
 PURGE_KEYS = """
@@ -74,7 +92,7 @@ delete from idempotency_keys where ctid = any(array(
 """
 
 _KNOWN = """
-select s.place, known.event_id, known.user_id, known.delta
+select s.place, known.user_id, known.delta
 from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f')) with ordinality as s (season_id, key, place)
 join idempotency_keys as known on known.season_id = s.season_id and known.key = s.key
 """
@@ -82,8 +100,8 @@ join idempotency_keys as known on known.season_id = s.season_id and known.key = 
 # In order, so that two processes that create the same seasons wait for each other instead of deadlocking. Those that
 # are there are not even tried: `on conflict` waits for who holds such a row, and a worker may do so for seconds.
 _CREATE_SEASONS = """
-insert into seasons (season_id)
-select distinct season_id from unnest(%s::text[]) as s (season_id)
+insert into seasons (season_id, aggregation)
+select distinct season_id, %s from unnest(%s::text[]) as s (season_id)
 where not exists (select from seasons where seasons.season_id = s.season_id)
 order by season_id
 on conflict do nothing
@@ -98,19 +116,34 @@ class UnknownSeasonError(Exception):
     """A score names a season without a row; nothing was inserted. `create_seasons` mends it."""
 
 
-Outcome = Literal["stored", "replayed", "reused", "expired", "unknown"]
+class Refusal(NamedTuple):
+    """Why a season did not take a score: it is closed, has not started, is in another epoch than the score names, or
+    aggregates in another way than the score is meant. `epoch`: the season's."""
+
+    reason: Literal["closed", "not_started", "epoch", "sum", "best", "latest"]
+    epoch: int
+
+
+Outcome: TypeAlias = Literal["stored", "replayed", "reused", "expired", "unknown"] | Refusal
 """What became of a score: inserted; inserted before under the same key; not inserted, because its key stands for
 another score; not inserted, because its key was known and then purged before it could be compared; inserted now or
-before or never, because what its key stands for could not be asked."""
+before or never, because what its key stands for could not be asked; or not inserted, because its season refuses it."""
 
 
 async def append(conn: Connection, scores: Sequence[Score]) -> Sequence[Outcome]:
-    """Insert each score and its outbox event unless its key is known; on any error none. Returns what became of each.
+    """Insert each score and its outbox event unless its key is known or its season refuses it; on any error none.
+    Returns what became of each.
 
     Raises UnknownSeasonError; psycopg.DataError or IntegrityError when a row breaks a constraint.
     """
-    season_ids, user_ids, deltas, keys = zip(*scores, strict=True)
-    incoming = (_SEPARATOR.join(season_ids), _SEPARATOR.join(user_ids), f"{{{','.join(map(str, deltas))}}}")
+    season_ids, user_ids, deltas, keys, absolute, epochs = zip(*scores, strict=True)
+    incoming = (
+        _SEPARATOR.join(season_ids),
+        _SEPARATOR.join(user_ids),
+        f"{{{','.join(map(str, deltas))}}}",
+        f"{{{','.join(map(str, absolute))}}}" if any(absolute) else "{}",
+        f"{{{','.join('null' if epoch is None else str(epoch) for epoch in epochs)}}}" if any(epochs) else "{}",
+    )
     keyed = any(keys)
     told_keys = _SEPARATOR.join(key or "" for key in keys) if keyed else ""
     try:
@@ -119,35 +152,40 @@ async def append(conn: Connection, scores: Sequence[Score]) -> Sequence[Outcome]
         if error.diag.column_name in ("season_id", "epoch"):
             raise UnknownSeasonError from error
         raise
-    if cursor.rowcount == len(scores):
-        return ["stored"] * len(scores)
-    stored = {row[0] for row in await cursor.fetchall()}
+    outcomes: list[Outcome] = ["stored"] * len(scores)
+    passed_over = await cursor.fetchall()
+    if passed_over:
+        known = await _known(conn, incoming[0], told_keys) if keyed else {}
+        for place, reason, epoch in passed_over:
+            refusal = None if reason is None else Refusal(reason, epoch)
+            outcomes[place - 1] = _outcome(scores[place - 1], refusal, None if known is None else known.get(place, ()))
+    return outcomes
+
+
+async def _known(conn: Connection, season_ids: str, keys: str) -> dict[int, tuple[str, int]] | None:
+    """What the keys that are known stand for, by place; None where that can't be asked. The scores that were inserted
+    are committed all the same: they must be none the worse for their neighbours' keys."""
     try:
-        found = await (await conn.execute(_KNOWN, (incoming[0], told_keys))).fetchall()
+        found = await (await conn.execute(_KNOWN, (season_ids, keys))).fetchall()
     except (psycopg.OperationalError, TimeoutError):
-        # Committed all the same: scores without a key are none the worse for their neighbours' keys.
-        return ["stored" if score.key is None else "unknown" for score in scores]
-    known = {place: (event_id, user_id, delta) for place, event_id, user_id, delta in found}
-    return [_outcome(score, known.get(place), stored) for place, score in enumerate(scores, start=1)]
+        return None
+    return {place: (user_id, delta) for place, user_id, delta in found}
 
 
-def _outcome(score: Score, known: tuple[int, str, int] | None, stored: set[int]) -> Outcome:
-    if score.key is None:
-        return "stored"
+def _outcome(score: Score, refusal: Refusal | None, known: tuple[str, int] | tuple[()] | None) -> Outcome:
+    """Of a score that was passed over. `known`: what its key stands for, if it does; None = could not be asked."""
+    if score.key is None or known == ():
+        return refusal or "expired"
     if known is None:
-        return "expired"
-    event_id, user_id, delta = known
-    if (user_id, delta) != (score.user_id, score.delta):
-        return "reused"
-    if event_id in stored:
-        stored.remove(event_id)  # of equal ones in this batch the first
-        return "stored"
-    return "replayed"
+        return "unknown"
+    if known == (score.user_id, score.delta):
+        return "replayed"  # also where its season would refuse it now
+    return refusal or "reused"
 
 
-async def create_seasons(conn: Connection, season_ids: Sequence[str]) -> None:
-    """Make sure that each season has its row. Rows of seasons are never deleted."""
-    await conn.execute(_CREATE_SEASONS, (list(season_ids),))
+async def create_seasons(conn: Connection, season_ids: Sequence[str], aggregation: Aggregation = "sum") -> None:
+    """Make sure that each season has its row; who is new gets the aggregation. Rows of seasons are never deleted."""
+    await conn.execute(_CREATE_SEASONS, (aggregation, list(season_ids)))
 
 
 async def purge_keys(conn: Connection, retention_hours: float, limit: int) -> int:

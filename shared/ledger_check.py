@@ -15,7 +15,7 @@ from shared.findings import Difference, Report, kind_of
 from shared.postgres import Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import amend, retried_when_late
-from shared.scores import MAX_SCORE, SeasonId, UserId
+from shared.scores import MAX_SCORE, Aggregation, Order, SeasonId, UserId
 from shared.standings import Standing
 
 _FETCH: Final = 1000
@@ -25,13 +25,33 @@ _REPAIR_LIMIT: Final = 5000
 # What counts: events that were not given up and whose outbox row is done, or purged because it was. Two `not exists`,
 # each in the words of a partial index: `status <> 'done'` would read the whole outbox for every season.
 _COUNTED = """
-  select event.user_id, sum(event.delta) as score
+  select event.user_id, {score} as score, {reached_at} as reached_at, {reached_by} as reached_by
   from score_events as event
   where event.season_id = {season_id} and event.epoch = {epoch} and event.discarded_at is null
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'pending')
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'failed')
   group by event.user_id
 """
+
+# As `shared.standings` folds.
+_SCORES: Final[dict[Aggregation, dict[str, str]]] = {
+    "sum": {"score": "sum(event.delta)", "reached_at": "null::timestamptz", "reached_by": "null::bigint"},
+    "best": {
+        "score": "(array_agg(event.delta {best}))[1]",
+        "reached_at": "(array_agg(event.created_at {best}))[1]",
+        "reached_by": "(array_agg(event.id {best}))[1]",
+    },
+    "latest": {
+        "score": "(array_agg(event.delta {latest}))[1]",
+        "reached_at": "max(event.created_at)",
+        "reached_by": "(array_agg(event.id {latest}))[1]",
+    },
+}
+_BEST: Final[dict[Order, str]] = {
+    "desc": "order by event.delta desc, event.created_at, event.id",
+    "asc": "order by event.delta, event.created_at, event.id",
+}
+_LATEST: Final = "order by event.created_at desc, event.id desc"
 
 _SHOWN = """
   select user_id, score from standings
@@ -54,14 +74,15 @@ where ledger.score is distinct from standing.score
 
 REPAIR = f"""
 with ledger as ({_COUNTED}), standing as ({_SHOWN})
-insert into standings as kept (season_id, epoch, user_id, score, token)
-select {{season_id}}, {{epoch}}, user_id, ledger.score::bigint,
+insert into standings as kept (season_id, epoch, user_id, score, reached_at, reached_by, token)
+select {{season_id}}, {{epoch}}, user_id, ledger.score::bigint, ledger.reached_at, ledger.reached_by,
   (select token from seasons where season_id = {{season_id}})
 from ledger full join standing using (user_id)
 where ledger.score is distinct from standing.score
   and coalesce(ledger.score, 0) between -{MAX_SCORE} and {MAX_SCORE}
 order by user_id limit {_REPAIR_LIMIT}
-on conflict (season_id, epoch, user_id) do update set score = excluded.score, token = excluded.token
+on conflict (season_id, epoch, user_id) do update
+set score = excluded.score, reached_at = excluded.reached_at, reached_by = excluded.reached_by, token = excluded.token
 returning season_id, user_id, score
 """  # noqa: S608 - made of constants
 
@@ -81,7 +102,7 @@ async def compare_standings(conn: Connection, report: Report) -> int:
         if fence is None:
             return 0
         async with conn.cursor(name="differences") as cursor:
-            await cursor.execute(_of(COMPARE, fence))
+            await cursor.execute(of_season(COMPARE, fence))
             counts = await cursor.fetchone()
             assert counts is not None
             report.ledger_players, report.standing_players = int(counts[1]), int(counts[2])
@@ -114,7 +135,7 @@ async def _repair_some(pool: Pool, projection: Projection, season_id: SeasonId) 
         fence = await seasons.fence(conn, season_id)
         assert fence is not None
         await conn.execute(NO_NESTED_LOOPS)
-        cursor = await conn.execute(_of(REPAIR, fence))
+        cursor = await conn.execute(of_season(REPAIR, fence))
         repaired.extend(Standing(*row) for row in await cursor.fetchall())
         return repaired
 
@@ -123,6 +144,8 @@ async def _repair_some(pool: Pool, projection: Projection, season_id: SeasonId) 
     return len(repaired)
 
 
-def _of(query: str, fence: seasons.Fence) -> sql.Composed:
-    """Values as literals: DECLARE takes no parameters."""
-    return sql.SQL(query).format(season_id=sql.Literal(fence.season_id), epoch=sql.Literal(fence.epoch))
+def of_season(query: str, fence: seasons.Fence) -> sql.Composed:
+    """COMPARE or REPAIR of this season. Values as literals: DECLARE takes no parameters."""
+    orders = {"best": _BEST[fence.order], "latest": _LATEST}
+    scores = {name: sql.SQL(text.format(**orders)) for name, text in _SCORES[fence.aggregation].items()}
+    return sql.SQL(query).format(season_id=sql.Literal(fence.season_id), epoch=sql.Literal(fence.epoch), **scores)

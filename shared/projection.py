@@ -14,7 +14,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from shared import keys
 from shared.redis_client import Client
-from shared.scores import SeasonId, UserId
+from shared.scores import Order, SeasonId, UserId
 from shared.scripts import APPLY, INSPECT, LOOK, PATCH, SWAP, Script
 from shared.standings import Standing
 
@@ -60,6 +60,7 @@ class Update(NamedTuple):
     prev: int
     token: int
     standings: Sequence[Standing] = ()
+    order: Order = "desc"
 
 
 _Call: TypeAlias = tuple[SeasonId, list[str], list[Any]]
@@ -80,7 +81,10 @@ class Projection:
                 (
                     update.season_id,
                     _keys(update.season_id),
-                    [update.timeline, update.epoch, update.prev, update.token, _packed(update.standings)],
+                    [
+                        *(update.timeline, update.epoch, update.prev, update.token),
+                        *(_packed(update.standings), update.order),
+                    ],
                 )
                 for update in updates
             ],
@@ -107,7 +111,8 @@ class Projection:
 
     async def patch(self, update: Update, seen: Stored, standings: Sequence[Standing]) -> Answer:
         """Write the standings and the update's token, provided that the board still says `seen`; else "moved"."""
-        return await self._write_one(PATCH, update, [*seen, update.prev, update.token, _packed(standings)])
+        arguments = [*seen, update.prev, update.token, _packed(standings), update.order]
+        return await self._write_one(PATCH, update, arguments)
 
     async def stage(self, update: Update, scores: Iterable[tuple[UserId, int]]) -> None:
         """Add players to the board that `swap` will put in place."""
@@ -120,7 +125,7 @@ class Projection:
     async def swap(self, update: Update, seen: Stored, staged: int) -> Answer:
         """Replace the whole board by the staged one, provided that it still says `seen` and all `staged` members
         are there; else "moved"."""
-        arguments = [*seen, update.timeline, update.epoch, update.prev, update.token, staged]
+        arguments = [*seen, update.timeline, update.epoch, update.prev, update.token, staged, update.order]
         return await self._write_one(SWAP, update, arguments, keys.staging(update.season_id, update.token))
 
     async def discard_staged(self, update: Update) -> None:

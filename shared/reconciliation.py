@@ -69,6 +69,11 @@ class SeasonsUnreachableError(Exception):
         self.all_failed = all_failed
 
 
+def update_of(fence: seasons.Fence, token: int, changed: Sequence[Standing] = ()) -> Update:
+    """What a transaction sends that locked the season with this fence and gave it the token."""
+    return Update(fence.season_id, fence.timeline, fence.epoch, fence.token, token, changed, fence.order)
+
+
 async def project(conn: Connection, projection: Projection, updates: Sequence[Update], *, rebuild_large: bool) -> None:
     """Show the updates, each under its season's lock, and repair the boards that turn out to be behind.
 
@@ -100,7 +105,7 @@ async def reconcile(pool: Pool, projection: Projection, season_id: SeasonId) -> 
     async with pool.connection() as conn, conn.transaction():
         for fence in await seasons.lock(conn, [season_id]):
             tokens = await seasons.advance(conn, [season_id])
-            update = Update(season_id, fence.timeline, fence.epoch, fence.token, tokens[season_id])
+            update = update_of(fence, tokens[season_id])
             try:
                 await project(conn, projection, [update], rebuild_large=True)
             except LateError:
@@ -139,7 +144,7 @@ async def amend(conn: Connection, projection: Projection, season_id: SeasonId, c
     for fence in await seasons.lock(conn, [season_id]):
         tokens = await seasons.advance(conn, [season_id])
         changed = await change(conn)
-        update = Update(season_id, fence.timeline, fence.epoch, fence.token, tokens[season_id], changed)
+        update = update_of(fence, tokens[season_id], changed)
         await project(conn, projection, [update], rebuild_large=True)
 
 
@@ -169,7 +174,7 @@ async def rebuild(pool: Pool, projection: Projection, season_id: SeasonId, tell:
                     raise found
                 if found.stored.token >= token:
                     token = await seasons.advance_beyond(conn, season_id, found.stored.token)
-                update = Update(season_id, fence.timeline, fence.epoch, fence.token, token)
+                update = update_of(fence, token)
                 answer = await _rebuild(conn, projection, update, found.stored, tell)
                 if answer.verdict == "applied":
                     return answer.stored.members

@@ -58,8 +58,9 @@ def _user_id_check() -> CheckConstraint:
     return CheckConstraint(f"length(user_id) between 1 and {MAX_USER_ID_LENGTH}", name="user_id")
 
 
-def _delta_check() -> CheckConstraint:
-    return CheckConstraint(f"delta <> 0 and delta between -{MAX_SCORE} and {MAX_SCORE}", name="delta")
+def _delta() -> Column[int]:
+    """What the client sent: points to add in a season that sums, else the score that was reached."""
+    return Column("delta", BigInteger, nullable=False)
 
 
 seasons = Table(
@@ -70,8 +71,21 @@ seasons = Table(
     Column("epoch", Integer, nullable=False, server_default=text("1")),
     # The fence token of the last committed batch, in microseconds of the clock; 0 = never projected.
     Column("token", BigInteger, nullable=False, server_default=text("0")),
+    # What an event does to its player's score: it is added, it counts where it is better, or it replaces.
+    Column("aggregation", Text, nullable=False, server_default=text("'sum'")),
+    # desc: the highest score stands first. asc: the lowest, as of race times.
+    Column("sort_order", Text, nullable=False, server_default=text("'desc'")),
+    # Scores are taken from `starts_at` until `ends_at`, and not once an operator or game has closed the season.
+    Column("starts_at", DateTime(timezone=True)),
+    Column("ends_at", DateTime(timezone=True)),
+    Column("closed_at", DateTime(timezone=True)),
+    # A JSON object of the game's, as it was sent.
+    Column("metadata", Text),
     _created_at(),
     _season_id_check(),
+    CheckConstraint("aggregation in ('sum', 'best', 'latest')", name="aggregation"),
+    CheckConstraint("sort_order in ('desc', 'asc')", name="sort_order"),
+    CheckConstraint("starts_at < ends_at", name="times"),
     # One row is updated by every batch: room on the page keeps those updates heap-only.
     postgresql_with={"fillfactor": "50", **_EAGER_VACUUM},
     comment="One row per season ever written to, never deleted: it holds the fence of docs/reliability.md.",
@@ -84,12 +98,12 @@ score_events = Table(
     Column("epoch", Integer, primary_key=True),
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("user_id", _ID, nullable=False),
-    Column("delta", BigInteger, nullable=False),
+    _delta(),
     _created_at(),
     # When an operator gave the event up; it counts no more.
     Column("discarded_at", DateTime(timezone=True)),
     _user_id_check(),
-    _delta_check(),
+    CheckConstraint(f"delta between -{MAX_SCORE} and {MAX_SCORE}", name="delta"),
     postgresql_with={"autovacuum_vacuum_insert_scale_factor": "0.05"},
     comment="The ledger: every score that was accepted. Ordered by season and epoch, so that one can be summed.",
 )
@@ -102,7 +116,7 @@ idempotency_keys = Table(
     # The ledger's id of the event that came with this key first, and what its body said.
     Column("event_id", BigInteger, nullable=False),
     Column("user_id", _ID, nullable=False),
-    Column("delta", BigInteger, nullable=False),
+    _delta(),
     _created_at(),
     CheckConstraint(f"length(key) between 1 and {MAX_KEY_LENGTH}", name="key"),
     # For the purge. Keys come in the order of time, so this index only ever grows at its end.
@@ -120,7 +134,7 @@ outbox = Table(
     Column("season_id", _ID, nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("user_id", _ID, nullable=False),
-    Column("delta", BigInteger, nullable=False),
+    _delta(),
     Column("status", Text, nullable=False, server_default=text("'pending'")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("last_error", Text),
@@ -142,6 +156,9 @@ standings = Table(
     # null = not on the board (a tombstone: its token tells a repair to remove the player).
     Column("score", BigInteger),
     Column("token", BigInteger, nullable=False),
+    # Where the season does not sum: which event the score is of, and when it came.
+    Column("reached_at", DateTime(timezone=True)),
+    Column("reached_by", BigInteger),
     CheckConstraint(f"score between -{MAX_SCORE} and {MAX_SCORE}", name="score"),
     # Scores change in place: room on the page keeps those updates heap-only.
     postgresql_with={"fillfactor": "70", **_EAGER_VACUUM},

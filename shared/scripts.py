@@ -58,10 +58,11 @@ local function unchanged(at)
   return true
 end
 
--- Its answer is what stored() would find.
-local function applied(timeline, epoch, token, base)
+-- Its answer is what stored() would find. The order is for who reads the board.
+local function applied(timeline, epoch, token, base, order)
   local count = redis.call('ZCARD', board)
-  redis.call('HSET', meta, 'timeline', timeline, 'epoch', epoch, 'token', token, 'base', base, 'count', count)
+  redis.call('HSET', meta, 'timeline', timeline, 'epoch', epoch, 'token', token, 'base', base, 'count', count,
+             'order', order)
   return {'applied', tonumber(timeline), tonumber(epoch), tonumber(token), tonumber(base), count, count}
 end
 """
@@ -76,9 +77,9 @@ found[8] = #ARGV > 0 and redis.call('ZMSCORE', board, unpack(ARGV)) or {}
 return found
 """)
 
-# ARGV: timeline, epoch, prev, token, changes as for write(). A stored token between prev and ours is that of a batch
-# that never committed, provided that it stood on the commit that we stand on (base = prev). A season's first batch
-# (prev = 0: none was ever committed) on a board that nobody wrote is the whole board.
+# ARGV: timeline, epoch, prev, token, changes as for write(), order. A stored token between prev and ours is that of a
+# batch that never committed, provided that it stood on the commit that we stand on (base = prev). A season's first
+# batch (prev = 0: none was ever committed) on a board that nobody wrote is the whole board.
 APPLY: Final = _script("""
 local now = stored()
 local timeline, epoch, prev, token = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -93,17 +94,18 @@ if not first and (now[1] < timeline or now[2] < epoch or now[3] < prev
   return answer('behind')
 end
 write(ARGV[5])
-return applied(ARGV[1], ARGV[2], ARGV[4], ARGV[3])
+return applied(ARGV[1], ARGV[2], ARGV[4], ARGV[3], ARGV[6])
 """)
 
-# ARGV: the six numbers that APPLY reported, prev, token, changes as for write().
+# ARGV: the six numbers that APPLY reported, prev, token, changes as for write(), order.
 PATCH: Final = _script("""
 if not unchanged(1) then return answer('moved') end
 write(ARGV[9])
-return applied(ARGV[1], ARGV[2], ARGV[8], ARGV[7])
+return applied(ARGV[1], ARGV[2], ARGV[8], ARGV[7], ARGV[10])
 """)
 
-# KEYS[3]: the staged board. ARGV: the six numbers that APPLY reported, timeline, epoch, prev, token, staged members.
+# KEYS[3]: the staged board. ARGV: the six numbers that APPLY reported, timeline, epoch, prev, token, staged
+# members, order.
 SWAP: Final = _script("""
 if not unchanged(1) or redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[11]) then return answer('moved') end
 redis.call('UNLINK', board)
@@ -111,5 +113,5 @@ if tonumber(ARGV[11]) > 0 then
   redis.call('RENAME', KEYS[3], board)
   redis.call('PERSIST', board)
 end
-return applied(ARGV[7], ARGV[8], ARGV[10], ARGV[9])
+return applied(ARGV[7], ARGV[8], ARGV[10], ARGV[9], ARGV[12])
 """)

@@ -11,15 +11,17 @@ from typing import Literal, NamedTuple
 from psycopg import sql
 
 from shared.postgres import Connection, Pool
-from shared.scores import SeasonId
+from shared.scores import Aggregation, Order, SeasonId
 
 # The timeline grows at every promotion of a replica: a deposed primary's scripts are recognised by it.
 # In id order, so that batches over the same seasons queue up instead of deadlocking. What FOR UPDATE returns after
 # waiting is the row as the one before us committed it.
-_LOCK = """
-select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
-from seasons where season_id = any(%s) order by season_id for update
-"""
+_ROW = """
+select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
+  aggregation, sort_order
+from seasons"""
+
+_LOCK = f"{_ROW} where season_id = any(%s) order by season_id for update"
 
 _LOCKABLE = "select season_id from seasons where season_id = any(%s) order by season_id for update skip locked"
 
@@ -35,21 +37,15 @@ where season_id = any(%s) returning season_id, token
 
 _ADVANCE_BEYOND = "update seasons set token = greatest(token, %s) + 1 where season_id = %s returning token"
 
-_NEXT_EPOCH = "update seasons set epoch = epoch + 1 where season_id = %s"
+_NEXT_EPOCH = "update seasons set epoch = epoch + 1, closed_at = null where season_id = %s"
 
-_FENCES_AFTER = """
-select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
-from seasons where season_id > %s order by season_id limit %s
-"""
+_FENCES_AFTER = f"{_ROW} where season_id > %s order by season_id limit %s"
 
 _IDS = "select season_id from seasons order by season_id"
 
 _KNOWN = "select season_id from seasons where season_id = any(%s) order by season_id"
 
-_FENCE = """
-select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
-from seasons where season_id = %s
-"""
+_FENCE = f"{_ROW} where season_id = %s"
 
 # ctid: the cheapest way to name a bounded number of rows. The order makes the planner walk the primary key, which
 # begins with season and epoch; without it, it reads the whole table once there is nothing left to delete.
@@ -70,6 +66,8 @@ class Fence(NamedTuple):
     epoch: int
     token: int
     timeline: int
+    aggregation: Aggregation = "sum"
+    order: Order = "desc"
 
 
 async def lock(conn: Connection, season_ids: Sequence[SeasonId]) -> list[Fence]:
@@ -102,7 +100,8 @@ async def advance_beyond(conn: Connection, season_id: SeasonId, token: int) -> i
 
 
 async def begin_next_epoch(conn: Connection, season_id: SeasonId) -> None:
-    """Reset the locked season: whatever carries an older epoch counts no more. O(1) for any size."""
+    """Reset the locked season: whatever carries an older epoch counts no more, and it is open again. O(1) for any
+    size."""
     await conn.execute(_NEXT_EPOCH, (season_id,))
     await advance(conn, [season_id])
 

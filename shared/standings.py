@@ -5,28 +5,64 @@ The board in Redis is a copy of the rows of a season's current epoch.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Final, NamedTuple
 
 from psycopg import sql
 
 from shared.postgres import Connection
-from shared.scores import SeasonId, UserId
+from shared.scores import Aggregation, SeasonId, UserId
 
 # Only events of the season's current epoch count; those before a reset are without effect. The seasons' rows are
 # locked and carry the new token already. In order, so that rows are locked in the same order by everyone.
-_FOLD = """
+_SUM = """
 insert into standings as standing (season_id, epoch, user_id, score, token)
 select event.season_id, event.epoch, event.user_id, sum(event.delta)::bigint, season.token
 from outbox as event
 join seasons as season on season.season_id = event.season_id and season.epoch = event.epoch
-where event.id = any(%s::bigint[])
+where event.id = any(%s::bigint[]) and season.aggregation = 'sum'
 group by event.season_id, event.epoch, event.user_id, season.token
 order by event.season_id, event.epoch, event.user_id
 on conflict (season_id, epoch, user_id) do update
 set score = coalesce(standing.score, 0) + excluded.score, token = excluded.token
 returning season_id, user_id, score
 """
+
+# Of each player the event that counts most, if it counts more than the one that the standing is of: a better score, of
+# equal ones the earlier; or the later one. In whatever order batches come, the same is left in the end. A standing that
+# stays is not touched, and need not be shown.
+_PICK = """
+insert into standings as standing (season_id, epoch, user_id, score, reached_at, reached_by, token)
+select distinct on (event.season_id, event.epoch, event.user_id)
+  event.season_id, event.epoch, event.user_id, event.delta, event.created_at, event.id, season.token
+from outbox as event
+join seasons as season on season.season_id = event.season_id and season.epoch = event.epoch
+where event.id = any(%s::bigint[]) and season.aggregation = '{aggregation}'
+order by event.season_id, event.epoch, event.user_id, {first}
+on conflict (season_id, epoch, user_id) do update
+set score = excluded.score, reached_at = excluded.reached_at, reached_by = excluded.reached_by, token = excluded.token
+where standing.score is null or {counts_more}
+returning season_id, user_id, score
+"""
+
+_BEST = _PICK.format(
+    aggregation="best",
+    first="case season.sort_order when 'asc' then event.delta else -event.delta end, event.created_at, event.id",
+    counts_more="""
+  case when excluded.score = standing.score
+    then (excluded.reached_at, excluded.reached_by) < (standing.reached_at, standing.reached_by)
+    else (excluded.score < standing.score) = (select season.sort_order = 'asc' from seasons as season
+                                              where season.season_id = standing.season_id)
+  end""",
+)
+
+_LATEST = _PICK.format(
+    aggregation="latest",
+    first="event.created_at desc, event.id desc",
+    counts_more="(excluded.reached_at, excluded.reached_by) > (standing.reached_at, standing.reached_by)",
+)
+
+_FOLDS: Final[dict[Aggregation, str]] = {"sum": _SUM, "best": _BEST, "latest": _LATEST}
 
 # The players of events that will not be folded: a batch that never committed may have shown such an event. Their
 # standing, or the fact that they have none, is sent again under the new token.
@@ -85,15 +121,19 @@ class Standing(NamedTuple):
     score: int | None
 
 
-async def fold(conn: Connection, event_ids: Sequence[int]) -> list[Standing]:
-    """Add the events to their players' standings; returns each changed standing.
+async def fold(conn: Connection, event_ids: Sequence[int], aggregations: Collection[Aggregation]) -> list[Standing]:
+    """Fold the events into their players' standings; returns each changed standing.
 
-    Raises psycopg.DataError or IntegrityError when a sum leaves ±(2^53 - 1).
+    `aggregations`: those of the events' seasons. Raises psycopg.DataError or IntegrityError when a sum leaves
+    ±(2^53 - 1).
     """
     # As text: psycopg turns a list into an array one element after the other, ten times as slowly.
     ids = f"{{{','.join(map(str, event_ids))}}}"
-    cursor = await conn.execute(_FOLD, (ids,))
-    return list(map(Standing._make, await cursor.fetchall()))
+    changed: list[Standing] = []
+    for aggregation in sorted(aggregations):
+        cursor = await conn.execute(_FOLDS[aggregation], (ids,))
+        changed += map(Standing._make, await cursor.fetchall())
+    return changed
 
 
 async def touch(conn: Connection, event_ids: Sequence[int]) -> list[Standing]:

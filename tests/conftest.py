@@ -271,12 +271,12 @@ def truth(pool, redis):
 
 
 _LEDGER = """
-select event.season_id, event.user_id, sum(event.delta)::bigint
+select event.season_id, event.user_id, aggregation, sort_order, event.delta
 from score_events as event
 join seasons using (season_id, epoch)
 join outbox using (id)
 where outbox.status = 'done'
-group by 1, 2
+order by event.created_at, event.id
 """
 
 _STANDINGS = """
@@ -284,13 +284,24 @@ select season_id, user_id, score from standings join seasons using (season_id, e
 """
 
 
+def aggregated(aggregation, order, before, delta):
+    """A player's score after an event, the latest so far."""
+    if before is None or aggregation == "latest":
+        return delta
+    if aggregation == "sum":
+        return before + delta
+    return min(before, delta) if order == "asc" else max(before, delta)
+
+
 async def compare_everywhere(conn, redis):
-    """Assert that nothing is pending and that all three agree; returns {season: {user: score}} of non-empty boards."""
+    """Assert that nothing is pending and that all three agree; returns {season: {user: score}} of non-empty boards,
+    best first."""
     pending = await (await conn.execute("select count(*) from outbox where status = 'pending'")).fetchone()
     assert pending == (0,)
     ledger, standings = defaultdict(dict), defaultdict(dict)
-    for season_id, user_id, score in await (await conn.execute(_LEDGER)).fetchall():
-        ledger[season_id][user_id] = score
+    for season_id, user_id, aggregation, order, delta in await (await conn.execute(_LEDGER)).fetchall():
+        before = ledger[season_id].get(user_id)
+        ledger[season_id][user_id] = aggregated(aggregation, order, before, delta)
     for season_id, user_id, score in await (await conn.execute(_STANDINGS)).fetchall():
         standings[season_id][user_id] = score
     boards = {}

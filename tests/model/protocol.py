@@ -88,7 +88,7 @@ def fold(session: Session, events, event_ids: list[int]) -> int:
 
 
 def update_of(session: Session, fence: Fence) -> Update:
-    season, epoch, prev, timeline = fence
+    season, epoch, prev, timeline = fence[:4]
     changes = {player: score for player, (score, _) in session.changes.get(season, {}).items()}
     return Update(season, timeline, epoch, prev, session.tokens[season], changes)
 

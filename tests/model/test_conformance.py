@@ -141,7 +141,7 @@ async def test_fold(pool, monkeypatch):
             async with conn.transaction(force_rollback=True):
                 await store_rows(conn, rows, events)
                 await conn.execute("update seasons set token = token + 1")
-                folded = await batch._fold_in_halves(conn, list(range(len(events))))
+                folded = await batch._fold_in_halves(conn, list(range(len(events))), {"sum"})
                 assert sum(1 << event_id for event_id in folded.failures) == failed
                 assert {
                     int(season_id): {int(row.user_id): row.score for row in changed}

@@ -1,0 +1,61 @@
+"""Paths below /v1/seasons: which ids they take, so that each can be told what is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
+
+from api.endpoint import Endpoint
+
+SEASONS: Final = "/v1/seasons"
+
+
+class Anything(Convertor[str]):
+    """Takes an empty id, one with an encoded slash or line break, so that it can be told what is wrong with it."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class NothingElse(Anything):
+    """The same, but for the paths below a season: those have methods of their own."""
+
+    regex = r"(?![\s\S]*/(?:close|scores(?:/batch)?|leaderboard/(?:top|rank|around))$)[\s\S]*"
+
+
+class OnlyItsMethod(Route):
+    """A route so wide that other methods must not take its match for "the path is right, the method is not"."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return (Match.NONE, {}) if match is Match.PARTIAL else (match, child_scope)
+
+
+class ByMethod:
+    """The ASGI application of a path that takes several methods: one route, so that 405 lists them all."""
+
+    def __init__(self, endpoints: dict[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+
+    def route(self, path: str) -> Route:
+        return Route(path, self, methods=list(self._endpoints))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await self._endpoints[method](scope, receive, send)
+
+
+register_url_convertor("anything", Anything())
+register_url_convertor("nothing_else", NothingElse())
+
+ANY_SEASON: Final = f"{SEASONS}/{{sid:anything}}"
+WRONG_SEASON: Final = f"{SEASONS}/{{sid:nothing_else}}"
+"""An id that no season has, on none of the paths below a season."""

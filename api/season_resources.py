@@ -1,0 +1,226 @@
+"""Seasons as resources: made and set with PUT, looked at one by one or in a list, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+import psycopg
+import structlog
+from starlette.routing import Route
+
+from api.answers import NO_STORE, Answer, json_answer
+from api.boards import Boards
+from api.endpoint import Call, Endpoint, whole_number_in
+from api.resets import Resets
+from api.season_paths import ANY_SEASON, SEASONS, WRONG_SEASON, ByMethod, OnlyItsMethod
+from api.top_cache import TopCache
+from shared import season_settings
+from shared.deadline import within
+from shared.errors import DeadlineError, InvalidRequestError, PostgresUnavailableError, SeasonNotFoundError
+from shared.postgres import Connection, Pool, renew_if_lost
+from shared.scores import Aggregation, Order, SeasonId, parse_season_id
+from shared.season_settings import Season, Settings, State
+from shared.settings import ServiceSettings
+
+MAX_METADATA_BYTES: Final = 4096
+DEFAULT_PAGE: Final = 100
+MAX_PAGE: Final = 1000
+
+_AT_ONCE: Final = 4
+"""They may wait for a season's lock; the connections that scores need are not theirs to wait with."""
+
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 9998
+
+_NOW: Final = (NO_STORE,)
+_MICROSECONDS: Final = 1_000_000
+
+T = TypeVar("T")
+Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+
+log = structlog.get_logger()
+
+
+class SeasonBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What PUT takes; what is left out is as by default."""
+
+    aggregation: Aggregation = "sum"
+    order: Order = "desc"
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class SeasonResource(msgspec.Struct, frozen=True, rename="camel"):
+    """`players`: on the board now. `changed_at`: when the board was last changed, null = never."""
+
+    season_id: str
+    state: State
+    epoch: int
+    players: int
+    aggregation: Aggregation
+    order: Order
+    starts_at: dt.datetime | None
+    ends_at: dt.datetime | None
+    closed_at: dt.datetime | None
+    created_at: dt.datetime
+    changed_at: dt.datetime | None
+    metadata: msgspec.Raw | None
+
+
+class SeasonPage(msgspec.Struct, frozen=True, rename="camel"):
+    """`next_cursor`: what to send to get the next page; null = this is the last one."""
+
+    items: list[SeasonResource]
+    next_cursor: str | None
+
+
+class Deleted(msgspec.Struct, frozen=True, rename="camel"):
+    season_id: str
+    deleted: bool = True
+
+
+class SeasonResources:
+    def __init__(
+        self, pool: Pool, boards: Boards, resets: Resets, top_cache: TopCache, settings: ServiceSettings
+    ) -> None:
+        self._pool = pool
+        self._boards = boards
+        self._resets = resets
+        self._top_cache = top_cache
+        self._deadline_seconds = settings.request_timeout_ms / 1000
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._decoder = msgspec.json.Decoder(SeasonBody)
+
+    def routes(self) -> list[Route]:
+        get, put, delete = Endpoint(self.get), Endpoint(self.put), Endpoint(self.delete)
+        return [
+            Route(SEASONS, Endpoint(self.page), methods=["GET"]),
+            ByMethod({"GET": get, "PUT": put, "DELETE": delete}).route(f"{SEASONS}/{{sid}}"),
+            Route(f"{ANY_SEASON}/close", Endpoint(self.close), methods=["POST"]),
+            OnlyItsMethod(WRONG_SEASON, delete, methods=["DELETE"]),
+        ]
+
+    async def put(self, call: Call) -> Answer:
+        season_id = call.season_id
+        settings = _settings(await call.json(self._decoder))
+
+        async def change(conn: Connection) -> str:
+            async with conn.transaction():
+                return await season_settings.put(conn, season_id, settings)
+
+        changed = await self._ask(change)
+        if changed == "restarted":
+            await self._resets.follow(season_id)
+            self._top_cache.drop([season_id])
+        return json_answer(await self._one(season_id), 201 if changed == "created" else 200, _NOW)
+
+    async def get(self, call: Call) -> Answer:
+        return json_answer(await self._one(call.season_id), headers=_NOW)
+
+    async def page(self, call: Call) -> Answer:
+        query = call.query()
+        limit = whole_number_in(query, "limit", default=DEFAULT_PAGE, lowest=1, highest=MAX_PAGE)
+        after = _cursor(query.get("cursor"))
+        found = await self._ask(lambda conn: season_settings.page(conn, after, limit + 1))
+        items = await self._resources(found[:limit])
+        return json_answer(SeasonPage(items, found[limit - 1].season_id if len(found) > limit else None), headers=_NOW)
+
+    async def close(self, call: Call) -> Answer:
+        season_id = call.season_id
+        if not await self._ask(lambda conn: season_settings.close(conn, season_id)):
+            raise _unknown(season_id)
+        return json_answer(await self._one(season_id), headers=_NOW)
+
+    async def delete(self, call: Call) -> Answer:
+        season_id = call.season_id
+        await self._resets.reset(season_id)
+        self._top_cache.drop([season_id])
+        return json_answer(Deleted(season_id))
+
+    async def _one(self, season_id: SeasonId) -> SeasonResource:
+        found = await self._ask(lambda conn: season_settings.find(conn, season_id))
+        if found is None:
+            raise _unknown(season_id)
+        (resource,) = await self._resources([found])
+        return resource
+
+    async def _resources(self, found: Sequence[Season]) -> list[SeasonResource]:
+        players = await self._boards.players([season.season_id for season in found])
+        return [_resource(season, number) for season, number in zip(found, players, strict=True)]
+
+    async def _ask(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
+        """What PostgreSQL answers in time. Raises UnavailableError."""
+
+        async def in_turn() -> T:
+            async with self._turns, self._pool.connection() as conn:
+                return await ask(conn)
+
+        try:
+            return await within(self._deadline_seconds, in_turn())
+        except TimeoutError as error:
+            raise DeadlineError(f"not done within {self._deadline_seconds:g} s; ask again shortly") from error
+        except (psycopg.Error, OSError) as error:
+            await renew_if_lost(self._pool, error)
+            log.warning("season can't be asked for", error=str(error).strip() or type(error).__name__)
+            raise PostgresUnavailableError("the ledger does not answer; ask again shortly") from error
+
+
+def _settings(body: SeasonBody) -> Settings:
+    for moment in (body.starts_at, body.ends_at):
+        if moment is not None and not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+            raise InvalidRequestError(
+                f"startsAt and endsAt must be in the years {_FIRST_YEAR} to {_LAST_YEAR}", code="invalid_times"
+            )
+    if body.starts_at is not None and body.ends_at is not None and body.starts_at >= body.ends_at:
+        raise InvalidRequestError("startsAt must be before endsAt", code="invalid_times")
+    metadata = None if body.metadata is None else msgspec.json.encode(body.metadata)
+    if metadata is not None and len(metadata) > MAX_METADATA_BYTES:
+        raise InvalidRequestError(
+            f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON, not {len(metadata)}", code="invalid_metadata"
+        )
+    return Settings(
+        body.aggregation, body.order, body.starts_at, body.ends_at, None if metadata is None else metadata.decode()
+    )
+
+
+def _resource(season: Season, players: int) -> SeasonResource:
+    settings = season.settings
+    return SeasonResource(
+        season_id=season.season_id,
+        state=season.state,
+        epoch=season.epoch,
+        players=players,
+        aggregation=settings.aggregation,
+        order=settings.order,
+        starts_at=_utc(settings.starts_at),
+        ends_at=_utc(settings.ends_at),
+        closed_at=_utc(season.closed_at),
+        created_at=season.created_at.astimezone(dt.UTC),
+        # Tokens are microseconds of PostgreSQL's clock, but for a few where it stood still.
+        changed_at=dt.datetime.fromtimestamp(season.token / _MICROSECONDS, dt.UTC) if season.token else None,
+        metadata=None if settings.metadata is None else msgspec.Raw(settings.metadata.encode()),
+    )
+
+
+def _utc(moment: dt.datetime | None) -> dt.datetime | None:
+    return None if moment is None else moment.astimezone(dt.UTC)
+
+
+def _cursor(text: str | None) -> str:
+    if text is None:
+        return ""
+    try:
+        return parse_season_id(text)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(
+            "cursor must be the nextCursor of the page before, or be left out", code="invalid_cursor"
+        ) from error
+
+
+def _unknown(season_id: SeasonId) -> SeasonNotFoundError:
+    return SeasonNotFoundError(f"there is no season {season_id}: PUT makes one, and so does a first score")

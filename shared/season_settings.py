@@ -1,0 +1,120 @@
+"""What a season is set to, and the pages of a list of seasons. Every statement takes its caller's connection.
+
+Aggregation and order hold for all scores of an epoch: changing them begins the next one, and only an epoch without
+scores is given up for that.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from shared import seasons
+from shared.errors import ConflictError
+from shared.postgres import Connection
+from shared.scores import Aggregation, Order, SeasonId
+
+State: TypeAlias = Literal["scheduled", "open", "closed"]
+"""Scores are taken while it is open."""
+
+_SEASON: Final = """
+select season_id, epoch, aggregation, sort_order, starts_at, ends_at, closed_at, metadata, created_at, token,
+  case
+    when closed_at is not null or ends_at <= now() then 'closed'
+    when starts_at > now() then 'scheduled'
+    else 'open'
+  end
+from seasons"""
+
+_FIND = f"{_SEASON} where season_id = %s"
+
+PAGE = f"{_SEASON} where season_id > %s order by season_id limit %s"
+
+# Who creates it meanwhile, by its first score perhaps, is waited for.
+_CREATE = """
+insert into seasons (season_id, aggregation, sort_order, starts_at, ends_at, metadata) values (%s, %s, %s, %s, %s, %s)
+on conflict (season_id) do nothing
+"""
+
+_CHANGE = """
+update seasons set aggregation = %s, sort_order = %s, starts_at = %s, ends_at = %s, metadata = %s where season_id = %s
+"""
+
+_HAS_SCORES = """
+select exists (
+  select from score_events as event
+  join seasons as season on season.season_id = event.season_id and season.epoch = event.epoch
+  where event.season_id = %s)
+"""
+
+_CLOSE = "update seasons set closed_at = coalesce(closed_at, now()) where season_id = %s"
+
+
+class Settings(NamedTuple):
+    """`metadata`: a JSON object as text."""
+
+    aggregation: Aggregation
+    order: Order
+    starts_at: dt.datetime | None
+    ends_at: dt.datetime | None
+    metadata: str | None
+
+
+class Season(NamedTuple):
+    """A season's row as of now. `token`: see `shared.seasons`."""
+
+    season_id: SeasonId
+    epoch: int
+    settings: Settings
+    closed_at: dt.datetime | None
+    created_at: dt.datetime
+    token: int
+    state: State
+
+
+async def find(conn: Connection, season_id: SeasonId) -> Season | None:
+    """The season; None where there is no such."""
+    row = await (await conn.execute(_FIND, (season_id,))).fetchone()
+    return None if row is None else _season(row)
+
+
+async def page(conn: Connection, after: str, limit: int) -> list[Season]:
+    """Seasons in the order of their ids behind `after` ('' = from the first)."""
+    return [_season(row) for row in await (await conn.execute(PAGE, (after, limit))).fetchall()]
+
+
+async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Literal["created", "changed", "restarted"]:
+    """Create the season or change it, in the caller's transaction; "restarted": in its next epoch, which the board must
+    be made to follow (`shared.reconciliation.reconcile`).
+
+    Raises ConflictError where there are scores that other settings were meant for.
+    """
+    created = await conn.execute(_CREATE, (season_id, *settings))
+    if created.rowcount:
+        return "created"
+    (fence,) = await seasons.lock(conn, [season_id])
+    restart = (fence.aggregation, fence.order) != (settings.aggregation, settings.order)
+    if restart:
+        row = await (await conn.execute(_HAS_SCORES, (season_id,))).fetchone()
+        if row is not None and row[0]:
+            raise ConflictError(
+                f"season {season_id} has scores: its aggregation {fence.aggregation} and order {fence.order} stay what "
+                "they are; send them as they are, take another season, or reset this one with DELETE first",
+                code="season_has_scores",
+            )
+        # A score that is on its way was meant otherwise: it counts as if it had come before a reset.
+        await seasons.begin_next_epoch(conn, season_id)
+    await conn.execute(_CHANGE, (*settings, season_id))
+    return "restarted" if restart else "changed"
+
+
+async def close(conn: Connection, season_id: SeasonId) -> bool:
+    """Let the season take no more scores until it is reset; returns whether there is such a season."""
+    return (await conn.execute(_CLOSE, (season_id,))).rowcount == 1
+
+
+def _season(row: Sequence[Any]) -> Season:
+    season_id, epoch, aggregation, order, starts_at, ends_at, closed_at, metadata, created_at, token, state = row
+    settings = Settings(aggregation, order, starts_at, ends_at, metadata)
+    return Season(season_id, epoch, settings, closed_at, created_at, token, state)
