@@ -142,8 +142,8 @@ def _conflict(score: Score, refusal: ledger.Refusal) -> ConflictError:
     season_id = score.season_id
     match refusal.reason:
         case "epoch":
-            message = f"season {season_id} is in epoch {refusal.epoch}, this score is of epoch {score.epoch}"
-            return ConflictError(f"{message}: the season was reset since", code="epoch_mismatch")
+            message = f"season {season_id} is in epoch {refusal.epoch}, not in {score.epoch}, which this score is for"
+            return ConflictError(message, code="epoch_mismatch")
         case "closed":
             return ConflictError(f"season {season_id} is closed and takes no more scores", code="season_closed")
         case "not_started":

@@ -51,7 +51,7 @@ _MESSAGES: Final = {
     "invalid_times": "startsAt must be before endsAt",
     "invalid_metadata": "metadata must be at most 4096 bytes of JSON, not 5000",
     "invalid_cursor": "cursor must be the nextCursor of the page before, or be left out",
-    "epoch_mismatch": "season spring-26 is in epoch 2, this score is of epoch 1: the season was reset since",
+    "epoch_mismatch": "season spring-26 is in epoch 2, not in 1, which this score is for",
     "season_closed": "season spring-26 is closed and takes no more scores",
     "season_not_started": "season spring-26 takes no scores yet; GET /v1/seasons/spring-26 says from when",
     "wrong_aggregation": "season spring-26 adds up what its players get: send delta, the points to add, not score",

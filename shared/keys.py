@@ -19,7 +19,7 @@ def board(season_id: SeasonId) -> str:
 
 
 def meta(season_id: SeasonId) -> str:
-    """The hash beside it: timeline, epoch, token and count of what the sorted set shows."""
+    """The hash beside it: timeline, epoch, token and count of what the sorted set shows, and its order."""
     return f"lb:{{{season_id}}}:meta"
 
 

@@ -14,6 +14,7 @@ from conftest import CrashError, client_of, crashing_at, serving
 from api.app import create_app
 from shared import keys, ledger
 from shared.scores import MAX_SCORE, Score
+from shared.verification import Verification
 from worker.batch import BatchApplier
 
 SEASON = "/v1/seasons/race"
@@ -365,3 +366,33 @@ async def test_any_order_of_batches_comes_to_the_same(http, pool, projection, tr
                     pass
     boards = await truth()
     assert len(boards) == 60
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "order", "right"), [("best", "desc", 7), ("best", "asc", 2), ("latest", "desc", 4)]
+)
+async def test_a_standing_that_is_not_what_its_events_say_is_found_and_mended(
+    http, pool, projection, drain, truth, aggregation, order, right
+):
+    await put(http, aggregation=aggregation, order=order)
+    for score in (2, 7, 4):
+        await post(http, score=score)
+    await drain()
+
+    async def verified(*, repair):
+        verification = Verification(pool, projection, repair=repair, patience_seconds=0)
+        (report,) = [found async for found in verification.run(["race"])]
+        return [(each.kind, each.expected, each.found) for each in report.named]
+
+    async def reached():
+        async with pool.connection() as conn:
+            return await (await conn.execute("select score, reached_at, reached_by from standings")).fetchall()
+
+    before = await reached()
+    assert await verified(repair=False) == []
+    async with pool.connection() as conn:
+        await conn.execute("update standings set score = 99, reached_at = now(), reached_by = 99")
+    assert ("standing wrong", right, 99) in await verified(repair=True)
+    assert await reached() == before
+    assert await truth() == {"race": {"ann": right}}
+    assert await verified(repair=False) == []
