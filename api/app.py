@@ -20,7 +20,9 @@ from api.errors import HANDLERS
 from api.front import Front
 from api.health_api import HealthApi
 from api.intake import Intake
+from api.ledger_reads import LedgerReads
 from api.ledger_writes import LedgerWrites
+from api.rank_lookups import RankLookups
 from api.resets import Resets
 from api.score_batches import ScoreBatches
 from api.season_resources import SeasonResources
@@ -85,12 +87,15 @@ def create_app(settings: ServiceSettings) -> Front:
             await pool.close()
 
     seasons_api = SeasonsApi(intake, boards, top_cache)
-    season_resources = SeasonResources(pool, boards, resets, top_cache, settings)
+    reads = LedgerReads(pool, settings)
+    season_resources = SeasonResources(reads, boards, resets, top_cache)
+    rank_lookups = RankLookups(reads, boards)
     app = Starlette(
         routes=[
             *seasons_api.routes(),
             *score_batches.routes(),
             *season_resources.routes(),
+            *rank_lookups.routes(),
             *HealthApi(pool, client).routes(),
             openapi.route(),
         ],

@@ -12,6 +12,7 @@ import structlog
 from redis.client import NEVER_DECODE
 from redis.exceptions import RedisError, ResponseError
 
+from api.board_scripts import AROUND_SCORE, PLACES, TOP
 from shared import keys
 from shared.batcher import Batcher
 from shared.errors import NotOnBoardError, RedisUnavailableError
@@ -30,68 +31,38 @@ _RANK_ONLY: Final = -1
 _BYTES: Final = {NEVER_DECODE: True}
 """For a reply that is no text."""
 
-# KEYS: the board and its meta hash, which says whether the low scores are the better ones.
-_ORDER: Final = """
-local board, call = KEYS[1], redis.call
-local ascending = call('HGET', KEYS[2], 'order') == 'asc'
-"""
-
-# ARGV: how many. The reply: player, score, …, best first.
-_TOP: Final = f"""{_ORDER}
-if ascending then return call('ZRANGE', board, 0, ARGV[1] - 1, 'WITHSCORES') end
-return call('ZRANGE', board, 0, ARGV[1] - 1, 'REV', 'WITHSCORES')
-"""
-
-# ARGV: MessagePack of player, how many neighbours on each side, …; the reply is MessagePack too, for each player: false
-# when it is not on the board, with -1 neighbours its rank (from 0) and score, else member, score, … of the neighbours
-# and then the first one's rank. All of one moment. One script for many players: a command takes client and server as
-# long as ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a sixth
-# more.
-_PLACES: Final = f"""{_ORDER}
-local asked, places = cmsgpack.unpack(ARGV[1]), {{}}
-local find = ascending and 'ZRANK' or 'ZREVRANK'
-for i = 1, #asked, 2 do
-  local player, size, place = asked[i], asked[i + 1], false
-  if size < 0 then
-    place = call(find, board, player, 'WITHSCORE')
-  else
-    local rank = call(find, board, player)
-    if rank then
-      local first = math.max(0, rank - size)
-      if ascending then
-        place = call('ZRANGE', board, first, rank + size, 'WITHSCORES')
-      else
-        place = call('ZRANGE', board, first, rank + size, 'REV', 'WITHSCORES')
-      end
-      place[#place + 1] = first
-    end
-  end
-  places[#places + 1] = place
-end
-return cmsgpack.pack(places)
-"""
-
 log = structlog.get_logger()
-
-
-Entry: TypeAlias = tuple[str, int]
-"""A player's id and score."""
 
 
 _Command: TypeAlias = tuple[str | int | bytes, ...]
 
 
-class Neighbours(NamedTuple):
-    """Of as many players: their ranks (1 = highest), ids and scores."""
+class Standing(NamedTuple):
+    """Where a player stands: rank 1 = best, of `total` players."""
 
-    ranks: Iterable[int]
-    user_ids: Iterable[str]
+    rank: int
+    score: int
+    total: int
+
+
+class Players(NamedTuple):
+    """Players side by side, best first: as many ranks, ids and scores."""
+
+    ranks: Sequence[int]
+    user_ids: Sequence[str]
     scores: Iterable[int]
 
 
-class _Top(NamedTuple):
+class Behind(NamedTuple):
+    """A place on a board: behind this player with this score, who need not be there any more."""
+
+    score: int
+    user_id: str
+
+
+class _Call(NamedTuple):
     season_id: SeasonId
-    limit: int
+    command: _Command
 
 
 class _Place(NamedTuple):
@@ -101,7 +72,10 @@ class _Place(NamedTuple):
 
 
 class Boards:
-    """What the boards in Redis show. Raises RedisUnavailableError (503), NotOnBoardError (404)."""
+    """What the boards in Redis show. Raises RedisUnavailableError (503), NotOnBoardError (404).
+
+    What an endpoint awaits that is answered without a task (`api.direct_cycle`) goes by a batcher: redis-py wants one.
+    """
 
     def __init__(self, client: Client, settings: ServiceSettings) -> None:
         self._client = client
@@ -112,43 +86,54 @@ class Boards:
             max_waiting=_MAX_WAITING,
             deadline_seconds=settings.request_timeout_ms / 1000,
         )
-        self._tops: Batcher[_Top, Any] = batcher(self._look_up_tops)
+        self._calls: Batcher[_Call, Any] = batcher(self._call_all)
         self._places: Batcher[_Place, Any] = batcher(self._look_up_places)
 
-    async def top(self, season_id: SeasonId, limit: int) -> list[Entry]:
-        """The `limit` best players, best first; empty for an unknown season."""
-        reply = await self._tops.submit(_Top(season_id, limit))
-        return list(zip(reply[::2], map(int, reply[1::2]), strict=True))
+    async def top(
+        self, season_id: SeasonId, limit: int, offset: int = 0, behind: Behind | None = None
+    ) -> tuple[Players, int]:
+        """The `limit` best players, or those after `offset` others or behind a place, and how many there are in all."""
+        command = ("EVAL", TOP, 2, *_keys(season_id), limit, offset, *(behind or ()))
+        *found, first, total = await self._calls.submit(_Call(season_id, command))
+        return _players(found, int(first)), int(total)
 
-    async def rank(self, season_id: SeasonId, user_id: UserId) -> tuple[int, int]:
-        """The player's rank, 1 = highest, and score."""
-        reply = await self._places.submit(_Place(season_id, user_id, _RANK_ONLY))
-        if not reply:
+    async def rank(self, season_id: SeasonId, user_id: UserId) -> Standing:
+        place, total = await self._places.submit(_Place(season_id, user_id, _RANK_ONLY))
+        if not place:
             raise _not_on_board(season_id)
-        rank, score = reply
-        return rank + 1, int(score)
+        rank, score = place
+        return Standing(rank + 1, int(score), total)
 
-    async def around(self, season_id: SeasonId, user_id: UserId, size: int) -> Neighbours:
-        """The player with up to `size` players on each side, best first."""
-        reply = await self._places.submit(_Place(season_id, user_id, size))
-        if not reply:
+    async def around(self, season_id: SeasonId, user_id: UserId, size: int) -> Players:
+        """The player with up to `size` players on each side."""
+        place, _ = await self._places.submit(_Place(season_id, user_id, size))
+        if not place:
             raise _not_on_board(season_id)
-        first = reply.pop() + 1
-        return Neighbours(range(first, first + len(reply) // 2), reply[::2], map(int, reply[1::2]))
+        first = place.pop()
+        return _players(place, first)
+
+    async def around_score(self, season_id: SeasonId, score: int, size: int) -> tuple[Players, int]:
+        """Up to `size` players on each side of where that score would stand, behind all that are as good, and the rank
+        that it would have."""
+        command = ("EVAL", AROUND_SCORE, 2, *_keys(season_id), score, size)
+        *found, first, place = await self._calls.submit(_Call(season_id, command))
+        return _players(found, int(first)), int(place) + 1
+
+    async def ranks(self, season_ids: Sequence[SeasonId], user_ids: Sequence[UserId]) -> list[Standing | None]:
+        """Where each of the players stands in the season beside it; None = not on the board."""
+        places = [_Place(*each, _RANK_ONLY) for each in zip(season_ids, user_ids, strict=True)]
+        found = [_right(reply) for reply in await self._look_up_places(places)] if places else []
+        return [Standing(place[0] + 1, int(place[1]), total) if place else None for place, total in found]
 
     async def players(self, season_ids: Sequence[SeasonId]) -> list[int]:
         """How many players each of the boards shows."""
         if not season_ids:
             return []
         replies = await self._replies([("ZCARD", keys.board(season_id)) for season_id in season_ids], season_ids)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        return [_right(reply) for reply in replies]
 
-    async def _look_up_tops(self, tops: list[_Top]) -> list[Any]:
-        commands = [("EVAL", _TOP, 2, *_keys(top.season_id), top.limit) for top in tops]
-        return await self._replies(commands, [top.season_id for top in tops])
+    async def _call_all(self, calls: list[_Call]) -> list[Any]:
+        return await self._replies([call.command for call in calls], [call.season_id for call in calls])
 
     async def _look_up_places(self, places: list[_Place]) -> list[Any]:
         of_seasons: defaultdict[SeasonId, list[int]] = defaultdict(list)
@@ -164,7 +149,7 @@ class Boards:
             asked: list[str | int] = []
             for number in numbers:
                 asked += places[number][1:]
-            commands.append(("EVAL", _PLACES, 2, *_keys(season_id), msgspec.msgpack.encode(asked)))
+            commands.append(("EVAL", PLACES, 2, *_keys(season_id), msgspec.msgpack.encode(asked)))
         replies = await self._replies(commands, [season_id for season_id, _ in scripts], **_BYTES)
         found: list[Any] = [None] * len(places)
         for (_, numbers), reply in zip(scripts, replies, strict=True):
@@ -203,12 +188,24 @@ def _keys(season_id: SeasonId) -> tuple[str, str]:
 
 
 def _unpacked(reply: bytes, players: int) -> list[Any]:
+    """What PLACES says of each player, with how many players there are."""
     try:
-        found: list[Any] = msgspec.msgpack.decode(reply)
+        total, *places = msgspec.msgpack.decode(reply)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a member that is no text: nobody but us may write
         log.warning("look-up failed", error=f"a member is no text: {error}")
         return [_unreadable()] * players
-    return found
+    return [(place, total) for place in places]
+
+
+def _players(found: list[str], first: int) -> Players:
+    """Of player, score, …; `first`: the first one's place."""
+    return Players(range(first + 1, first + 1 + len(found) // 2), found[::2], map(int, found[1::2]))
+
+
+def _right(reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
 
 
 def _unreadable() -> RedisUnavailableError:

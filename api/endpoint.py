@@ -14,11 +14,12 @@ from starlette.types import Receive, Scope, Send
 from api.answers import Answer, head_of, request_id, send_answer
 from api.errors import error_answer, internal_error
 from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError, UnavailableError
-from shared.scores import SeasonId, UserId, parse_season_id, parse_user_id
+from shared.scores import SeasonId, UserId, parse_score, parse_season_id, parse_user_id
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _MAX_DIGITS: Final = 8
 _MAX_PARAMETERS: Final = 32
+_MAX_SCORE_DIGITS: Final = 16
 _TOLD: Final = 200
 
 T = TypeVar("T")
@@ -138,6 +139,15 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | msgspec.
 
 def user_id_in(query: dict[str, str]) -> UserId:
     return parse_user_id(query.get("userId", ""))
+
+
+def score_in(query: dict[str, str]) -> int:
+    """The score from the query; InvalidRequestError when it is none."""
+    text = query["score"]
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_SCORE_DIGITS):
+        raise InvalidRequestError(f"score must be a whole number, not {text[:40]!r}", code="invalid_score")
+    return parse_score(int(text))
 
 
 def whole_number_in(query: dict[str, str], name: str, default: int, lowest: int, highest: int) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches, openapi_seasons
+from api import openapi_batches, openapi_boards, openapi_seasons
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
@@ -21,29 +21,23 @@ from api.openapi_parts import (
     ANN,
     BOUNDS,
     HEADERS,
-    IF_NONE_MATCH,
     KEY_HEADER,
-    READ,
-    SEASON,
     SID,
-    USER,
     Json,
     answer,
-    empty_answer,
     json_content,
     operation,
-    query,
     schema_of,
 )
-from api.seasons_api import Around, Queued, Rank, ScoreBody, Top
-from shared import scores
+from api.seasons_api import Queued, ScoreBody
 from shared.probes import Readiness
 
 PATH: Final = "/openapi.json"
 
 _STRUCTS: Final = (
-    *(ScoreBody, Queued, Top, Rank, Around, Readiness, ErrorBody),
+    *(ScoreBody, Queued, Readiness, ErrorBody),
     *openapi_batches.STRUCTS,
+    *openapi_boards.STRUCTS,
     *openapi_seasons.STRUCTS,
 )
 _EITHER: Final = {"ScoreBody": ("delta", "score")}
@@ -61,8 +55,6 @@ def _link(operation: str, **parameters: str) -> Json:
 
 
 def _paths() -> Json:
-    bad_user = ["invalid_season_id", "invalid_user_id", "invalid_query"]
-    missing = {404: ["not_on_board"], **READ}
     user = {"userId": "$response.body#/userId"}
     queued = answer(
         "Durable; on the board within milliseconds.", schema_of(Queued), {**ANN, "queued": True}, "Idempotent-Replayed"
@@ -74,8 +66,6 @@ def _paths() -> Json:
         "season": _link("season"),
         "delete": _link("deleteSeason"),
     }
-    limit = {"type": "integer", "minimum": 1, "maximum": scores.MAX_TOP_LIMIT, "default": scores.DEFAULT_TOP_LIMIT}
-    size = {"type": "integer", **BOUNDS["range"], "default": scores.DEFAULT_AROUND_RANGE}
     add_score = operation(
         "addScore",
         "Add points to a player's score, or take them away",
@@ -95,44 +85,12 @@ def _paths() -> Json:
         },
         requestBody={"required": True, "content": json_content(schema_of(ScoreBody), {"userId": "ann", "delta": 25})},
     )
-    ranked = {"rank": 1, "userId": "ann", "score": 25}
-    top = {"seasonId": SEASON, "items": [{"userId": "ann", "score": 25}]}
-    around = {**ANN, "range": 5, "items": [ranked]}
     ready = {"status": "ready", "redis": "ok", "postgres": "ok", "schema": "ok"}
     season = "/v1/seasons/{sid}"
     return {
         f"{season}/scores": {"post": add_score},
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
-        f"{season}/leaderboard/top": {
-            "get": operation(
-                "top",
-                "The best players, best first",
-                [SID, query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT), IF_NONE_MATCH],
-                {
-                    200: answer("An unknown season is an empty board.", schema_of(Top), top, "ETag", "Cache-Control"),
-                    304: empty_answer("The answer at hand still holds.", "ETag", "Cache-Control"),
-                },
-                {400: ["invalid_season_id", "invalid_limit", "invalid_query"], **READ},
-            )
-        },
-        f"{season}/leaderboard/rank": {
-            "get": operation(
-                "rank",
-                "A player's rank, 1 = highest",
-                [SID, USER],
-                {200: answer("The player's place.", schema_of(Rank), {**ANN, "rank": 1, "score": 25}, "Cache-Control")},
-                {400: bad_user, **missing},
-            )
-        },
-        f"{season}/leaderboard/around": {
-            "get": operation(
-                "around",
-                "The players around one",
-                [SID, USER, query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE)],
-                {200: answer("Fewer at the edges; all of one moment.", schema_of(Around), around, "Cache-Control")},
-                {400: [*bad_user, "invalid_range"], **missing},
-            )
-        },
+        **openapi_boards.paths(season),
         season: openapi_seasons.season(),
         f"{season}/close": openapi_seasons.close(),
         "/v1/seasons": openapi_seasons.seasons(),

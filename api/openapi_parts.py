@@ -37,6 +37,9 @@ BOUNDS: Final[dict[str, Json]] = {
     "rank": {"minimum": 1},
     "range": {"minimum": 0, "maximum": scores.MAX_AROUND_RANGE},
     "players": {"minimum": 0},
+    "totalPlayers": {"minimum": 0},
+    "percentile": {"exclusiveMinimum": 0, "maximum": 100},
+    "userIds": {"minItems": 1, "maxItems": scores.MAX_RANKS, "items": {"type": "string", **_USER_ID}},
     "epoch": {"minimum": 1, "maximum": scores.MAX_EPOCH},
 }
 """What a field of this name holds, in whatever body it stands."""
@@ -58,6 +61,7 @@ _MESSAGES: Final = {
     "season_has_scores": "season spring-26 has scores: its aggregation sum and order desc stay what they are",
     "season_not_found": "there is no season spring-26: PUT makes one, and so does a first score",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
+    "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
     "invalid_range": "range must be a whole number from 0 to 100, not '-1'",
     "invalid_query": "the query string must be percent-encoded UTF-8 of at most 32 parameters",
     "invalid_json": "the body is not JSON: Input data was truncated",

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
 import msgspec
-import psycopg
-import structlog
 from starlette.routing import Route
 
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
+from api.cursors import invalid_cursor
 from api.endpoint import Call, Endpoint, whole_number_in
+from api.ledger_reads import LedgerReads
 from api.resets import Resets
 from api.season_paths import ANY_SEASON, SEASONS, WRONG_SEASON, ByMethod, OnlyItsMethod
 from api.top_cache import TopCache
 from shared import season_settings
-from shared.deadline import within
-from shared.errors import DeadlineError, InvalidRequestError, PostgresUnavailableError, SeasonNotFoundError
-from shared.postgres import Connection, Pool, renew_if_lost
+from shared.errors import InvalidRequestError, SeasonNotFoundError
+from shared.postgres import Connection
 from shared.scores import Aggregation, Order, SeasonId, parse_season_id
 from shared.season_settings import Season, Settings, State
-from shared.settings import ServiceSettings
 
 MAX_METADATA_BYTES: Final = 4096
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
-
-_AT_ONCE: Final = 4
-"""They may wait for a season's lock; the connections that scores need are not theirs to wait with."""
 
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9998
@@ -39,10 +33,7 @@ _LAST_YEAR: Final = 9998
 _NOW: Final = (NO_STORE,)
 _MICROSECONDS: Final = 1_000_000
 
-T = TypeVar("T")
 Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
-
-log = structlog.get_logger()
 
 
 class SeasonBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -85,15 +76,11 @@ class Deleted(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class SeasonResources:
-    def __init__(
-        self, pool: Pool, boards: Boards, resets: Resets, top_cache: TopCache, settings: ServiceSettings
-    ) -> None:
-        self._pool = pool
+    def __init__(self, reads: LedgerReads, boards: Boards, resets: Resets, top_cache: TopCache) -> None:
+        self._reads = reads
         self._boards = boards
         self._resets = resets
         self._top_cache = top_cache
-        self._deadline_seconds = settings.request_timeout_ms / 1000
-        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._decoder = msgspec.json.Decoder(SeasonBody)
 
     def routes(self) -> list[Route]:
@@ -113,7 +100,7 @@ class SeasonResources:
             async with conn.transaction():
                 return await season_settings.put(conn, season_id, settings)
 
-        changed = await self._ask(change)
+        changed = await self._reads.ask(change)
         if changed == "restarted":
             await self._resets.follow(season_id)
             self._top_cache.drop([season_id])
@@ -126,13 +113,13 @@ class SeasonResources:
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_PAGE, lowest=1, highest=MAX_PAGE)
         after = _cursor(query.get("cursor"))
-        found = await self._ask(lambda conn: season_settings.page(conn, after, limit + 1))
+        found = await self._reads.ask(lambda conn: season_settings.page(conn, after, limit + 1))
         items = await self._resources(found[:limit])
         return json_answer(SeasonPage(items, found[limit - 1].season_id if len(found) > limit else None), headers=_NOW)
 
     async def close(self, call: Call) -> Answer:
         season_id = call.season_id
-        if not await self._ask(lambda conn: season_settings.close(conn, season_id)):
+        if not await self._reads.ask(lambda conn: season_settings.close(conn, season_id)):
             raise _unknown(season_id)
         return json_answer(await self._one(season_id), headers=_NOW)
 
@@ -143,7 +130,7 @@ class SeasonResources:
         return json_answer(Deleted(season_id))
 
     async def _one(self, season_id: SeasonId) -> SeasonResource:
-        found = await self._ask(lambda conn: season_settings.find(conn, season_id))
+        found = await self._reads.ask(lambda conn: season_settings.find(conn, season_id))
         if found is None:
             raise _unknown(season_id)
         (resource,) = await self._resources([found])
@@ -152,22 +139,6 @@ class SeasonResources:
     async def _resources(self, found: Sequence[Season]) -> list[SeasonResource]:
         players = await self._boards.players([season.season_id for season in found])
         return [_resource(season, number) for season, number in zip(found, players, strict=True)]
-
-    async def _ask(self, ask: Callable[[Connection], Awaitable[T]]) -> T:
-        """What PostgreSQL answers in time. Raises UnavailableError."""
-
-        async def in_turn() -> T:
-            async with self._turns, self._pool.connection() as conn:
-                return await ask(conn)
-
-        try:
-            return await within(self._deadline_seconds, in_turn())
-        except TimeoutError as error:
-            raise DeadlineError(f"not done within {self._deadline_seconds:g} s; ask again shortly") from error
-        except (psycopg.Error, OSError) as error:
-            await renew_if_lost(self._pool, error)
-            log.warning("season can't be asked for", error=str(error).strip() or type(error).__name__)
-            raise PostgresUnavailableError("the ledger does not answer; ask again shortly") from error
 
 
 def _settings(body: SeasonBody) -> Settings:
@@ -217,9 +188,7 @@ def _cursor(text: str | None) -> str:
     try:
         return parse_season_id(text)
     except InvalidRequestError as error:
-        raise InvalidRequestError(
-            "cursor must be the nextCursor of the page before, or be left out", code="invalid_cursor"
-        ) from error
+        raise invalid_cursor() from error
 
 
 def _unknown(season_id: SeasonId) -> SeasonNotFoundError:

@@ -9,8 +9,9 @@ import msgspec
 from starlette.routing import Route
 
 from api.answers import NO_STORE, Answer, json_answer
-from api.boards import Boards
-from api.endpoint import Call, Endpoint, user_id_in, whole_number_in
+from api.boards import Behind, Boards
+from api.cursors import cursor_behind, place_of
+from api.endpoint import Call, Endpoint, score_in, user_id_in, whole_number_in
 from api.intake import Intake
 from api.season_paths import ANY_SEASON
 from api.top_cache import TopCache, key_of
@@ -19,6 +20,7 @@ from shared.scores import (
     DEFAULT_AROUND_RANGE,
     DEFAULT_TOP_LIMIT,
     MAX_AROUND_RANGE,
+    MAX_OFFSET,
     MAX_TOP_LIMIT,
     IdempotencyKey,
     Score,
@@ -52,11 +54,6 @@ class Queued(msgspec.Struct, frozen=True, rename="camel"):
     queued: bool = True
 
 
-class Player(msgspec.Struct, frozen=True, rename="camel"):
-    user_id: str
-    score: int
-
-
 class RankedPlayer(msgspec.Struct, frozen=True, rename="camel"):
     rank: int
     user_id: str
@@ -64,20 +61,38 @@ class RankedPlayer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Top(msgspec.Struct, frozen=True, rename="camel"):
+    """`next_cursor`: where the players behind these begin, null = there are none."""
+
     season_id: str
-    items: list[Player]
+    items: list[RankedPlayer]
+    total_players: int
+    next_cursor: str | None
 
 
 class Rank(msgspec.Struct, frozen=True, rename="camel"):
+    """`percentile`: of all players so many stand at this rank or behind it, in per cent."""
+
     season_id: str
     user_id: str
     rank: int
     score: int
+    percentile: float
+    total_players: int
 
 
 class Around(msgspec.Struct, frozen=True, rename="camel"):
     season_id: str
     user_id: str
+    range: int
+    items: list[RankedPlayer]
+
+
+class AroundScore(msgspec.Struct, frozen=True, rename="camel"):
+    """`rank`: what a player who reaches the score now would have, behind all that are as good."""
+
+    season_id: str
+    score: int
+    rank: int
     range: int
     items: list[RankedPlayer]
 
@@ -109,27 +124,47 @@ class SeasonsApi:
         return json_answer(Queued(season_id, score.user_id), 202, _REPLAYED if replayed else ())
 
     async def top(self, call: Call) -> Answer:
-        season_id = call.season_id
-        limit = whole_number_in(call.query(), "limit", default=DEFAULT_TOP_LIMIT, lowest=1, highest=MAX_TOP_LIMIT)
+        season_id, query = call.season_id, call.query()
+        limit = whole_number_in(query, "limit", default=DEFAULT_TOP_LIMIT, lowest=1, highest=MAX_TOP_LIMIT)
+        offset = whole_number_in(query, "offset", default=0, lowest=0, highest=MAX_OFFSET)
+        cursor = query.get("cursor")
+        if cursor is not None and "offset" in query:
+            raise InvalidRequestError("send offset or cursor, not both", code="invalid_cursor")
+        behind = None if cursor is None else place_of(cursor)
 
         async def load() -> bytes:
-            entries = await self._boards.top(season_id, limit)
-            return msgspec.json.encode(Top(season_id, [Player(*entry) for entry in entries]))
+            players, total = await self._boards.top(season_id, limit, offset, behind)
+            items = list(map(RankedPlayer, *players))
+            more = items and items[-1].rank < total
+            next_cursor = cursor_behind(Behind(items[-1].score, items[-1].user_id)) if more else None
+            return msgspec.json.encode(Top(season_id, items, total, next_cursor))
 
         found = await self._top_cache.fetch(key_of(call.scope), season_id, load)
         return found.to(call.header(b"if-none-match"))
 
     async def rank(self, call: Call) -> Answer:
         season_id, user_id = call.season_id, user_id_in(call.query())
-        rank, score = await self._boards.rank(season_id, user_id)
-        return json_answer(Rank(season_id, user_id, rank, score), headers=_NOW)
+        rank, score, total = await self._boards.rank(season_id, user_id)
+        return json_answer(Rank(season_id, user_id, rank, score, percentile(rank, total), total), headers=_NOW)
 
     async def around(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
-        user_id = user_id_in(query)
         size = whole_number_in(query, "range", default=DEFAULT_AROUND_RANGE, lowest=0, highest=MAX_AROUND_RANGE)
+        if "score" in query and "userId" not in query:
+            score = score_in(query)
+            players, rank = await self._boards.around_score(season_id, score, size)
+            found = AroundScore(season_id, score, rank, size, list(map(RankedPlayer, *players)))
+            return json_answer(found, headers=_NOW)
+        if "score" in query:
+            raise InvalidRequestError("send userId or score, not both", code="invalid_query")
+        user_id = user_id_in(query)
         items = list(map(RankedPlayer, *await self._boards.around(season_id, user_id, size)))
         return json_answer(Around(season_id, user_id, size, items), headers=_NOW)
+
+
+def percentile(rank: int, total: int) -> float:
+    """Of all players so many stand at this rank or behind it, in per cent."""
+    return 100 * (total - rank + 1) / total
 
 
 def score_of(season_id: SeasonId, body: ScoreBody, key: IdempotencyKey | None) -> Score:

@@ -26,6 +26,9 @@ MAX_KEY_LENGTH: Final = 128
 
 DEFAULT_TOP_LIMIT: Final = 10
 MAX_TOP_LIMIT: Final = 1000
+MAX_OFFSET: Final = 999_999_999
+MAX_RANKS: Final = 1000
+"""Players whose ranks one request may ask for."""
 DEFAULT_AROUND_RANGE: Final = 5
 MAX_AROUND_RANGE: Final = 100
 

@@ -30,7 +30,10 @@ def test_a_score_that_is_posted_stands_on_the_board(stack, until):
     assert (answer.status_code, answer.json()) == (202, {"seasonId": "first", "userId": "ann", "queued": True})
     until(lambda: stack.board("first") == {"ann": 5}, "ann on the board")
     rank = stack.ask("GET", "/v1/seasons/first/leaderboard/rank?userId=ann")
-    assert rank.json() == {"seasonId": "first", "userId": "ann", "rank": 1, "score": 5}
+    assert rank.json() == {
+        **{"seasonId": "first", "userId": "ann", "rank": 1, "score": 5},
+        **{"percentile": 100.0, "totalPlayers": 1},
+    }
 
 
 def test_passwords_are_for_their_owner_alone(stack):
@@ -65,7 +68,7 @@ def test_demo_replays_a_file_and_prints_its_sums(stack, program, tmp_path):
     assert told["events"] == len(rows)
     sums = {name: sum(row[2] for row in rows if row[:2] == ("1999", name)) for name in {f"u{n}" for n in range(7)}}
     assert {row["userId"]: row["score"] for row in told["boards"]["1999"]} == sums
-    assert told["boards"]["2000"] == [{"userId": "ann", "score": -2}]
+    assert told["boards"]["2000"] == [{"rank": 1, "userId": "ann", "score": -2}]
 
 
 def test_a_second_run_on_the_same_data_is_refused(stack, make_run):

@@ -171,7 +171,7 @@ async def test_who_has_the_answer_already_is_told_so_until_it_changes(http, add,
     await drain()
     while (changed := await http.get(TOP + query, headers={"If-None-Match": tag})).status_code == 304:
         pass
-    assert changed.json()["items"] == [{"userId": "ann", "score": 2}]
+    assert changed.json()["items"] == [{"rank": 1, "userId": "ann", "score": 2}]
 
 
 async def test_what_has_no_tag_is_not_to_be_stored(http, add, drain):
@@ -186,7 +186,7 @@ async def test_an_unusual_query_is_answered_all_the_same(http, add, drain):
     await add(("s", "ann", 1))
     await drain()
     response = await http.get(f"{TOP}?limit=0010&x=1")
-    assert response.json()["items"] == [{"userId": "ann", "score": 1}]
+    assert response.json()["items"] == [{"rank": 1, "userId": "ann", "score": 1}]
 
 
 async def test_who_resets_a_season_forgets_its_answers_without_being_told(settings, add, drain, monkeypatch):
@@ -207,7 +207,7 @@ async def test_a_kept_answer_is_sent_as_the_first_one_was_but_for_its_request_id
     ids = set()
     for _ in range(5):
         response = await http.get(TOP)
-        assert response.json() == {"seasonId": "s", "items": []}
+        assert response.json() == {"seasonId": "s", "items": [], "totalPlayers": 0, "nextCursor": None}
         names = sorted(name for name, _ in response.headers.multi_items())
         assert names == [
             *("cache-control", "content-length", "content-type", "date", "etag", "server", "x-request-id"),
@@ -221,8 +221,8 @@ async def test_a_batch_is_seen_by_who_had_a_kept_answer(http, add, drain):
         await add(("s", "ann", 1))
         await drain()
         # The hint is on its way while this is asked; a kept answer of before goes as soon as it is there.
-        while (items := (await http.get(TOP)).json()["items"]) != [{"userId": "ann", "score": total}]:
-            assert items == ([{"userId": "ann", "score": total - 1}] if total > 1 else [])
+        while (items := (await http.get(TOP)).json()["items"]) != [{"rank": 1, "userId": "ann", "score": total}]:
+            assert items == ([{"rank": 1, "userId": "ann", "score": total - 1}] if total > 1 else [])
 
 
 async def test_after_a_delete_no_api_shows_the_old_board(settings, add, drain):

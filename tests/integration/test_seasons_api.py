@@ -16,6 +16,8 @@ from shared import keys
 from shared.scores import MAX_SCORE
 
 SEASON = "/v1/seasons/spring-26"
+EMPTY = {"items": [], "totalPlayers": 0, "nextCursor": None}
+ALONE = {"percentile": 100.0, "totalPlayers": 1}
 BAD_SEASON_IDS = ["", "a%0Ab", "a" * 65, "a b", "a%2Fb", "caf%C3%A9", "a%00b", "%ff", "a{b}", "a*"]
 
 
@@ -41,7 +43,8 @@ async def test_a_score_is_queued_then_on_the_board(http, drain):
     top = await http.get(f"{SEASON}/leaderboard/top")
     assert top.status_code == 200
     assert top.headers["content-type"] == "application/json"
-    assert top.json() == {"seasonId": "spring-26", "items": [{"userId": "ann", "score": 5}]}
+    items = [{"rank": 1, "userId": "ann", "score": 5}]
+    assert top.json() == {"seasonId": "spring-26", "items": items, "totalPlayers": 1, "nextCursor": None}
 
 
 async def test_202_means_that_score_and_event_are_committed_together(http, pool):
@@ -62,7 +65,7 @@ async def test_every_season_id_of_the_contract_works(http, drain, season_id):
     await add(http, "ann", 5, season)
     await drain()
     rank = await http.get(f"{season}/leaderboard/rank", params={"userId": "ann"})
-    assert rank.json() == {"seasonId": season_id, "userId": "ann", "rank": 1, "score": 5}
+    assert rank.json() == {"seasonId": season_id, "userId": "ann", "rank": 1, "score": 5, **ALONE}
 
 
 @pytest.mark.parametrize("season_id", BAD_SEASON_IDS)
@@ -81,7 +84,7 @@ async def test_every_user_id_of_the_contract_works(http, drain, user_id):
     await add(http, user_id, 5)
     await drain()
     top = await http.get(f"{SEASON}/leaderboard/top")
-    assert top.json()["items"] == [{"userId": user_id, "score": 5}]
+    assert top.json()["items"] == [{"rank": 1, "userId": user_id, "score": 5}]
     rank = await http.get(f"{SEASON}/leaderboard/rank", params={"userId": user_id})
     assert rank.json()["userId"] == user_id
 
@@ -113,7 +116,7 @@ async def test_a_delta_within_bounds_is_exact(http, drain, delta):
     around = await http.get(f"{SEASON}/leaderboard/around", params={"userId": "ann"})
     assert around.json()["items"] == [{"rank": 1, "userId": "ann", "score": delta}]
     top = await http.get(f"{SEASON}/leaderboard/top")
-    assert top.json()["items"] == [{"userId": "ann", "score": delta}]
+    assert top.json()["items"] == [{"rank": 1, "userId": "ann", "score": delta}]
     assert f'"score":{delta}}}' in top.text  # an integer, written as one
 
 
@@ -178,7 +181,7 @@ async def test_top_is_highest_first_and_limited(http, drain):
     top = await http.get(f"{SEASON}/leaderboard/top?limit=1000")
     assert [item["userId"] for item in top.json()["items"]] == [f"u{place}" for place in range(12)]
     top = await http.get(f"{SEASON}/leaderboard/top?limit=1")
-    assert top.json()["items"] == [{"userId": "u0", "score": 100}]
+    assert top.json()["items"] == [{"rank": 1, "userId": "u0", "score": 100}]
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "", "1.0", "1e2", "+5", " 5", "9" * 50, "٣"])
@@ -189,7 +192,7 @@ async def test_a_bad_limit_is_refused(http, limit):
 async def test_an_unknown_season_is_an_empty_board(http):
     response = await http.get(f"{SEASON}/leaderboard/top")
     assert response.status_code == 200
-    assert response.json() == {"seasonId": "spring-26", "items": []}
+    assert response.json() == {"seasonId": "spring-26", **EMPTY}
 
 
 async def test_rank_counts_from_one_at_the_top(http, drain):
@@ -198,7 +201,9 @@ async def test_rank_counts_from_one_at_the_top(http, drain):
     await drain()
     for user_id, rank, score in (("high", 1, 9), ("middle", 2, 5), ("low", 3, 1)):
         response = await http.get(f"{SEASON}/leaderboard/rank", params={"userId": user_id})
-        assert response.json() == {"seasonId": "spring-26", "userId": user_id, "rank": rank, "score": score}
+        percentile = pytest.approx(100 * (4 - rank) / 3)
+        told = {"rank": rank, "score": score, "percentile": percentile, "totalPlayers": 3}
+        assert response.json() == {"seasonId": "spring-26", "userId": user_id, **told}
 
 
 @pytest.mark.parametrize("question", ["rank", "around"])
@@ -252,7 +257,7 @@ async def test_delete_empties_the_board_and_old_scores_never_come_back(http, dra
     assert (await http.get(f"{SEASON}/leaderboard/top")).json()["items"] == []
     await add(http, "shown", 1)
     await drain()
-    assert (await http.get(f"{SEASON}/leaderboard/top")).json()["items"] == [{"userId": "shown", "score": 1}]
+    assert (await http.get(f"{SEASON}/leaderboard/top")).json()["items"] == [{"rank": 1, "userId": "shown", "score": 1}]
 
 
 async def test_delete_of_an_unknown_season_works_and_works_again_and_leaves_nothing(http, pool):
@@ -270,7 +275,9 @@ async def test_seasons_do_not_see_each_other(http, drain):
     await drain()
     await http.delete("/v1/seasons/one")
     assert (await http.get("/v1/seasons/one/leaderboard/top")).json()["items"] == []
-    assert (await http.get("/v1/seasons/two/leaderboard/top")).json()["items"] == [{"userId": "ann", "score": 2}]
+    assert (await http.get("/v1/seasons/two/leaderboard/top")).json()["items"] == [
+        {"rank": 1, "userId": "ann", "score": 2}
+    ]
 
 
 async def test_concurrent_scores_share_commits_and_all_count(http, drain):

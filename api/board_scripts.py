@@ -1,0 +1,91 @@
+"""The Lua scripts that read a board. KEYS[1] is the board, KEYS[2] its meta hash; each sees one moment.
+
+They know which scores are the better ones from the hash that the worker writes beside the board, so that a read stays
+one call.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Places count from 0.
+_BOARD: Final = """
+local board, call = KEYS[1], redis.call
+local ascending = call('HGET', KEYS[2], 'order') == 'asc'
+local find = ascending and 'ZRANK' or 'ZREVRANK'
+
+local function at(first, last)
+  if ascending then return call('ZRANGE', board, first, last, 'WITHSCORES') end
+  return call('ZRANGE', board, first, last, 'REV', 'WITHSCORES')
+end
+
+-- How many have a better score than this one.
+local function better(score)
+  if ascending then return call('ZCOUNT', board, '-inf', '(' .. score) end
+  return call('ZCOUNT', board, '(' .. score, '+inf')
+end
+"""
+
+# ARGV: how many, from which place on (0 = the first), or else behind which score and player, who need not be there any
+# more. The reply: player, score, …, best first, then the first one's place and how many there are.
+TOP: Final = f"""{_BOARD}
+-- Byte by byte, as boards are sorted: Lua's own comparison obeys the locale.
+local function stands_behind(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = a:byte(i), b:byte(i)
+    if x ~= y then return (x > y) == ascending end
+  end
+  return #a ~= #b and (#a > #b) == ascending
+end
+
+local function behind(score, player)
+  local low = better(score)
+  local high = low + call('ZCOUNT', board, score, score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if stands_behind(at(middle, middle)[1], player) then high = middle else low = middle + 1 end
+  end
+  return low
+end
+
+local first = ARGV[3] and behind(ARGV[3], ARGV[4]) or tonumber(ARGV[2])
+local found = at(first, first + ARGV[1] - 1)
+found[#found + 1] = first
+found[#found + 1] = call('ZCARD', board)
+return found
+"""
+
+# ARGV: a score, how many on each side of where it would stand, behind all that are as good. The reply: player, score,
+# …, then the first one's place and the score's.
+AROUND_SCORE: Final = f"""{_BOARD}
+local place = better(ARGV[1]) + call('ZCOUNT', board, ARGV[1], ARGV[1])
+local first = math.max(0, place - ARGV[2])
+local found = place + ARGV[2] > 0 and at(first, place + ARGV[2] - 1) or {{}}
+found[#found + 1] = first
+found[#found + 1] = place
+return found
+"""
+
+# ARGV: MessagePack of player, how many neighbours on each side, …; the reply is MessagePack too: how many there are,
+# then for each player: false when it is not on the board, with -1 neighbours its place and score, else member, score, …
+# of the neighbours and then the first one's place. One script for many players: a command takes client and server as
+# long as ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a sixth
+# more.
+PLACES: Final = f"""{_BOARD}
+local asked, places = cmsgpack.unpack(ARGV[1]), {{call('ZCARD', board)}}
+for i = 1, #asked, 2 do
+  local player, size, place = asked[i], asked[i + 1], false
+  if size < 0 then
+    place = call(find, board, player, 'WITHSCORE')
+  else
+    local rank = call(find, board, player)
+    if rank then
+      local first = math.max(0, rank - size)
+      place = at(first, rank + size)
+      place[#place + 1] = first
+    end
+  end
+  places[#places + 1] = place
+end
+return cmsgpack.pack(places)
+"""

@@ -1,0 +1,32 @@
+"""Cursors: where the next page begins, as a text that means nothing to the client."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+import msgspec
+
+from api.boards import Behind
+from shared.errors import InvalidRequestError
+from shared.scores import parse_score, parse_user_id
+
+_PAIR = msgspec.msgpack.Decoder(tuple[int, str])
+
+
+def cursor_behind(place: Behind) -> str:
+    return urlsafe_b64encode(msgspec.msgpack.encode(tuple(place))).rstrip(b"=").decode()
+
+
+def place_of(cursor: str) -> Behind:
+    """The place that `cursor_behind` was given. Raises InvalidRequestError."""
+    try:
+        score, user_id = _PAIR.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return Behind(parse_score(score), parse_user_id(user_id))
+    except (ValueError, msgspec.MsgspecError, InvalidRequestError) as error:
+        raise invalid_cursor() from error
+
+
+def invalid_cursor() -> InvalidRequestError:
+    return InvalidRequestError(
+        "cursor must be the nextCursor of the page before, or be left out", code="invalid_cursor"
+    )

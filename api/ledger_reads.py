@@ -1,0 +1,47 @@
+"""Questions to PostgreSQL that no score waits for: few at a time, each within the deadline of its request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import psycopg
+import structlog
+
+from shared.deadline import within
+from shared.errors import DeadlineError, PostgresUnavailableError
+from shared.postgres import Connection, Pool, renew_if_lost
+from shared.settings import ServiceSettings
+
+_AT_ONCE: Final = 4
+"""They may wait for a season's lock; the connections that scores need are not theirs to wait with."""
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class LedgerReads:
+    """Of one API process."""
+
+    def __init__(self, pool: Pool, settings: ServiceSettings) -> None:
+        self._pool = pool
+        self._deadline_seconds = settings.request_timeout_ms / 1000
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        """What `question` returns. Raises UnavailableError where PostgreSQL does not answer, or not in time."""
+
+        async def in_turn() -> T:
+            async with self._turns, self._pool.connection() as conn:
+                return await question(conn)
+
+        try:
+            return await within(self._deadline_seconds, in_turn())
+        except TimeoutError as error:
+            raise DeadlineError(f"not done within {self._deadline_seconds:g} s; ask again shortly") from error
+        except (psycopg.Error, OSError) as error:
+            await renew_if_lost(self._pool, error)
+            log.warning("ledger does not answer", error=str(error).strip() or type(error).__name__)
+            raise PostgresUnavailableError("the ledger does not answer; ask again shortly") from error

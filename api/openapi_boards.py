@@ -1,0 +1,151 @@
+"""The OpenAPI description of what boards are asked."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from api.openapi_parts import (
+    ANN,
+    BOUNDS,
+    IF_NONE_MATCH,
+    READ,
+    SEASON,
+    SID,
+    USER,
+    Json,
+    answer,
+    empty_answer,
+    json_content,
+    operation,
+    query,
+    schema_of,
+)
+from api.rank_lookups import (
+    DEFAULT_SEASONS,
+    MAX_SEASONS,
+    PlayerRank,
+    Ranks,
+    RanksBody,
+    SeasonRank,
+    UserRanks,
+)
+from api.seasons_api import Around, AroundScore, Rank, Top
+from shared import scores
+
+STRUCTS: Final = (Top, Rank, Around, AroundScore, RanksBody, Ranks, PlayerRank, UserRanks, SeasonRank)
+
+_RANKED: Final = {"rank": 1, "userId": "ann", "score": 25}
+_PLACE: Final = {"rank": 1, "score": 25, "percentile": 100.0}
+_CURSOR: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+_USER_PATH: Final = {
+    "name": "uid",
+    "in": "path",
+    "required": True,
+    "description": "The player.",
+    "schema": {"type": "string", **BOUNDS["userId"]},
+    "example": "ann",
+}
+
+
+def paths(season: str) -> Json:
+    """By path; `season` is the path of one."""
+    return {
+        f"{season}/leaderboard/top": {"get": _top()},
+        f"{season}/leaderboard/rank": {"get": _rank()},
+        f"{season}/leaderboard/around": {"get": _around()},
+        f"{season}/leaderboard/ranks": {"post": _ranks()},
+        "/v1/users/{uid}/ranks": {"get": _user_ranks()},
+    }
+
+
+def _top() -> Json:
+    limit = {"type": "integer", "minimum": 1, "maximum": scores.MAX_TOP_LIMIT, "default": scores.DEFAULT_TOP_LIMIT}
+    offset = {"type": "integer", "minimum": 0, "maximum": scores.MAX_OFFSET, "default": 0}
+    found = {"seasonId": SEASON, "items": [_RANKED], "totalPlayers": 1, "nextCursor": None}
+    return operation(
+        "top",
+        "The best players, best first",
+        [
+            SID,
+            query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT),
+            query("offset", offset, "How many of the best to leave out.", 0),
+            query("cursor", _CURSOR, "nextCursor of the page before; not together with offset.", "khmjYW5u"),
+            IF_NONE_MATCH,
+        ],
+        {
+            200: answer("An unknown season is an empty board.", schema_of(Top), found, "ETag", "Cache-Control"),
+            304: empty_answer("The answer at hand still holds.", "ETag", "Cache-Control"),
+        },
+        {400: ["invalid_season_id", "invalid_limit", "invalid_offset", "invalid_cursor", "invalid_query"], **READ},
+    )
+
+
+def _rank() -> Json:
+    found = {**ANN, **_PLACE, "totalPlayers": 1}
+    return operation(
+        "rank",
+        "A player's rank, 1 = best",
+        [SID, USER],
+        {200: answer("The player's place.", schema_of(Rank), found, "Cache-Control")},
+        {400: ["invalid_season_id", "invalid_user_id", "invalid_query"], 404: ["not_on_board"], **READ},
+    )
+
+
+def _around() -> Json:
+    size = {"type": "integer", **BOUNDS["range"], "default": scores.DEFAULT_AROUND_RANGE}
+    either = {"anyOf": [schema_of(Around), schema_of(AroundScore)]}
+    example = {**ANN, "range": 5, "items": [_RANKED]}
+    found = answer("Fewer at the edges; all of one moment.", either, example, "Cache-Control")
+    return operation(
+        "around",
+        "The players around one, or around a score",
+        [
+            SID,
+            {**USER, "required": False, "description": "The player; this or score must be there."},
+            query("score", {"type": "integer", **BOUNDS["score"]}, "The score, instead of a player.", 25),
+            query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE),
+        ],
+        {200: found},
+        {
+            400: ["invalid_season_id", "invalid_user_id", "invalid_score", "invalid_range", "invalid_query"],
+            404: ["not_on_board"],
+            **READ,
+        },
+    )
+
+
+def _ranks() -> Json:
+    found = {"seasonId": SEASON, "totalPlayers": 1, "items": [{"userId": "ann", **_PLACE}], "notFound": ["bob"]}
+    return operation(
+        "ranks",
+        "The ranks of many players",
+        [SID],
+        {200: answer("Each player once.", schema_of(Ranks), found, "Cache-Control")},
+        {
+            400: ["invalid_season_id", "invalid_user_id", "invalid_json", "invalid_body", "incomplete"],
+            408: ["body_timeout"],
+            413: ["body_too_large"],
+            **READ,
+        },
+        requestBody={"required": True, "content": json_content(schema_of(RanksBody), {"userIds": ["ann", "bob"]})},
+    )
+
+
+def _user_ranks() -> Json:
+    limit = {"type": "integer", "minimum": 1, "maximum": MAX_SEASONS, "default": DEFAULT_SEASONS}
+    cursor = {"type": "string", **BOUNDS["seasonId"]}
+    found = {"userId": "ann", "items": [{"seasonId": SEASON, **_PLACE, "totalPlayers": 1}], "nextCursor": None}
+    return operation(
+        "userRanks",
+        "A player's ranks in all seasons, a page at a time",
+        [
+            _USER_PATH,
+            query("limit", limit, "How many seasons, at most.", DEFAULT_SEASONS),
+            query("cursor", cursor, "nextCursor of the page before; left out: the first page.", SEASON),
+        ],
+        {200: answer("In the order of the seasons' ids.", schema_of(UserRanks), found, "Cache-Control")},
+        {
+            400: ["invalid_user_id", "invalid_limit", "invalid_cursor", "invalid_query"],
+            503: [*READ[503], "postgres_unavailable"],
+        },
+    )
