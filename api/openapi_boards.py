@@ -69,7 +69,7 @@ def _top() -> Json:
             SID,
             query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT),
             query("offset", offset, "How many of the best to leave out.", 0),
-            query("cursor", _CURSOR, "nextCursor of the page before; not together with offset.", "khmjYW5u"),
+            query("cursor", _CURSOR, "nextCursor of the page before; not together with offset."),
             IF_NONE_MATCH,
         ],
         {
@@ -102,7 +102,7 @@ def _around() -> Json:
         [
             SID,
             {**USER, "required": False, "description": "The player; this or score must be there."},
-            query("score", {"type": "integer", **BOUNDS["score"]}, "The score, instead of a player.", 25),
+            query("score", {"type": "integer", **BOUNDS["score"]}, "The score, instead of a player."),
             query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE),
         ],
         {200: found},

@@ -145,8 +145,11 @@ _REQUEST_ID: Final[Json] = {
 }
 
 
-def query(name: str, schema: Json, description: str, example: Any, *, required: bool = False) -> Json:
-    found = {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
+def query(name: str, schema: Json, description: str, example: Any = None, *, required: bool = False) -> Json:
+    """Without an example where it does not go with those of the others."""
+    found: Json = {"name": name, "in": "query", "description": description, "schema": schema}
+    if example is not None:
+        found["example"] = example
     return {**found, "required": True} if required else found
 
 

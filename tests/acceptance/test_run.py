@@ -31,8 +31,12 @@ def test_a_score_that_is_posted_stands_on_the_board(stack, until):
     until(lambda: stack.board("first") == {"ann": 5}, "ann on the board")
     rank = stack.ask("GET", "/v1/seasons/first/leaderboard/rank?userId=ann")
     assert rank.json() == {
-        **{"seasonId": "first", "userId": "ann", "rank": 1, "score": 5},
-        **{"percentile": 100.0, "totalPlayers": 1},
+        "seasonId": "first",
+        "userId": "ann",
+        "rank": 1,
+        "score": 5,
+        "percentile": 100.0,
+        "totalPlayers": 1,
     }
 
 
