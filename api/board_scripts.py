@@ -27,7 +27,8 @@ end
 """
 
 # ARGV: how many, from which place on (0 = the first), or else behind which score and player, who need not be there any
-# more. The reply: player, score, …, best first, then the first one's place and how many there are.
+# more. The reply: player, score, …, best first, then the first one's place, the best place of those who are as good as
+# the first one, and how many there are.
 TOP: Final = f"""{_BOARD}
 -- Byte by byte, as boards are sorted: Lua's own comparison obeys the locale.
 local function stands_behind(a, b)
@@ -50,39 +51,50 @@ end
 
 local first = ARGV[3] and behind(ARGV[3], ARGV[4]) or tonumber(ARGV[2])
 local found = at(first, first + ARGV[1] - 1)
+local tied = found[2] and better(found[2]) or first
 found[#found + 1] = first
+found[#found + 1] = tied
 found[#found + 1] = call('ZCARD', board)
 return found
 """
 
 # ARGV: a score, how many on each side of where it would stand, behind all that are as good. The reply: player, score,
-# …, then the first one's place and the score's.
+# …, then the first one's place, the best place of those as good as the first one, the score's place, and the best one
+# of those as good as it.
 AROUND_SCORE: Final = f"""{_BOARD}
-local place = better(ARGV[1]) + call('ZCOUNT', board, ARGV[1], ARGV[1])
+local best = better(ARGV[1])
+local place = best + call('ZCOUNT', board, ARGV[1], ARGV[1])
 local first = math.max(0, place - ARGV[2])
 local found = place + ARGV[2] > 0 and at(first, place + ARGV[2] - 1) or {{}}
+local tied = found[2] and better(found[2]) or first
 found[#found + 1] = first
+found[#found + 1] = tied
 found[#found + 1] = place
+found[#found + 1] = best
 return found
 """
 
-# ARGV: MessagePack of player, how many neighbours on each side, …; the reply is MessagePack too: how many there are,
-# then for each player: false when it is not on the board, with -1 neighbours its place and score, else member, score, …
-# of the neighbours and then the first one's place. One script for many players: a command takes client and server as
+# ARGV: MessagePack of player, how many neighbours on each side, whether equal scores share a place, …; the reply is
+# MessagePack too: how many there are, then for each player: false when it is not on the board, with -1 neighbours its
+# place and score, else member, score, … of the neighbours, then the first one's place, and the place that it shares
+# where they are shared. One script for many players: a command takes client and server as
 # long as ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a sixth
 # more.
 PLACES: Final = f"""{_BOARD}
 local asked, places = cmsgpack.unpack(ARGV[1]), {{call('ZCARD', board)}}
-for i = 1, #asked, 2 do
-  local player, size, place = asked[i], asked[i + 1], false
+for i = 1, #asked, 3 do
+  local player, size, shared, place = asked[i], asked[i + 1], asked[i + 2], false
   if size < 0 then
     place = call(find, board, player, 'WITHSCORE')
+    if place and shared then place[1] = better(place[2]) end
   else
     local rank = call(find, board, player)
     if rank then
       local first = math.max(0, rank - size)
       place = at(first, rank + size)
+      local tied = shared and better(place[2])
       place[#place + 1] = first
+      place[#place + 1] = tied or nil
     end
   end
   places[#places + 1] = place

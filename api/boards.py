@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -50,7 +50,15 @@ class Players(NamedTuple):
 
     ranks: Sequence[int]
     user_ids: Sequence[str]
-    scores: Iterable[int]
+    scores: Sequence[int]
+
+
+class Page(NamedTuple):
+    """Some of `total` players; `more`: there are others behind them."""
+
+    players: Players
+    total: int
+    more: bool
 
 
 class Behind(NamedTuple):
@@ -69,6 +77,7 @@ class _Place(NamedTuple):
     season_id: SeasonId
     user_id: UserId
     size: int
+    shared: bool
 
 
 class Boards:
@@ -90,38 +99,47 @@ class Boards:
         self._places: Batcher[_Place, Any] = batcher(self._look_up_places)
 
     async def top(
-        self, season_id: SeasonId, limit: int, offset: int = 0, behind: Behind | None = None
-    ) -> tuple[Players, int]:
-        """The `limit` best players, or those after `offset` others or behind a place, and how many there are in all."""
-        command = ("EVAL", TOP, 2, *_keys(season_id), limit, offset, *(behind or ()))
-        *found, first, total = await self._calls.submit(_Call(season_id, command))
-        return _players(found, int(first)), int(total)
+        self, season_id: SeasonId, limit: int, offset: int = 0, behind: Behind | None = None, *, shared: bool = False
+    ) -> Page:
+        """The `limit` best players, or those after `offset` others or behind a place.
 
-    async def rank(self, season_id: SeasonId, user_id: UserId) -> Standing:
-        place, total = await self._places.submit(_Place(season_id, user_id, _RANK_ONLY))
+        `shared`, here and below: players with equal scores share the best rank of them (1, 2, 2, 4).
+        """
+        command = ("EVAL", TOP, 2, *_keys(season_id), limit, offset, *(behind or ()))
+        *found, first, tied, total = await self._calls.submit(_Call(season_id, command))
+        players = _players(found, int(first), int(tied) if shared else None)
+        return Page(players, int(total), int(first) + len(players.ranks) < int(total))
+
+    async def rank(self, season_id: SeasonId, user_id: UserId, *, shared: bool = False) -> Standing:
+        place, total = await self._places.submit(_Place(season_id, user_id, _RANK_ONLY, shared))
         if not place:
             raise _not_on_board(season_id)
         rank, score = place
         return Standing(rank + 1, int(score), total)
 
-    async def around(self, season_id: SeasonId, user_id: UserId, size: int) -> Players:
+    async def around(self, season_id: SeasonId, user_id: UserId, size: int, *, shared: bool = False) -> Players:
         """The player with up to `size` players on each side."""
-        place, _ = await self._places.submit(_Place(season_id, user_id, size))
+        place, _ = await self._places.submit(_Place(season_id, user_id, size, shared))
         if not place:
             raise _not_on_board(season_id)
+        tied = place.pop() if shared else None
         first = place.pop()
-        return _players(place, first)
+        return _players(place, first, tied)
 
-    async def around_score(self, season_id: SeasonId, score: int, size: int) -> tuple[Players, int]:
+    async def around_score(
+        self, season_id: SeasonId, score: int, size: int, *, shared: bool = False
+    ) -> tuple[Players, int]:
         """Up to `size` players on each side of where that score would stand, behind all that are as good, and the rank
         that it would have."""
         command = ("EVAL", AROUND_SCORE, 2, *_keys(season_id), score, size)
-        *found, first, place = await self._calls.submit(_Call(season_id, command))
-        return _players(found, int(first)), int(place) + 1
+        *found, first, tied, place, best = await self._calls.submit(_Call(season_id, command))
+        return _players(found, int(first), int(tied) if shared else None), int(best if shared else place) + 1
 
-    async def ranks(self, season_ids: Sequence[SeasonId], user_ids: Sequence[UserId]) -> list[Standing | None]:
+    async def ranks(
+        self, season_ids: Sequence[SeasonId], user_ids: Sequence[UserId], *, shared: bool = False
+    ) -> list[Standing | None]:
         """Where each of the players stands in the season beside it; None = not on the board."""
-        places = [_Place(*each, _RANK_ONLY) for each in zip(season_ids, user_ids, strict=True)]
+        places = [_Place(*each, _RANK_ONLY, shared) for each in zip(season_ids, user_ids, strict=True)]
         found = [_right(reply) for reply in await self._look_up_places(places)] if places else []
         return [Standing(place[0] + 1, int(place[1]), total) if place else None for place, total in found]
 
@@ -146,7 +164,7 @@ class Boards:
         ]
         commands = []
         for season_id, numbers in scripts:
-            asked: list[str | int] = []
+            asked: list[str | int | bool] = []
             for number in numbers:
                 asked += places[number][1:]
             commands.append(("EVAL", PLACES, 2, *_keys(season_id), msgspec.msgpack.encode(asked)))
@@ -197,9 +215,17 @@ def _unpacked(reply: bytes, players: int) -> list[Any]:
     return [(place, total) for place in places]
 
 
-def _players(found: list[str], first: int) -> Players:
-    """Of player, score, …; `first`: the first one's place."""
-    return Players(range(first + 1, first + 1 + len(found) // 2), found[::2], map(int, found[1::2]))
+def _players(found: list[str], first: int, tied: int | None) -> Players:
+    """Of player, score, …; `first`: the first one's place, `tied`: the one that it shares, None = places are not
+    shared."""
+    scores = list(map(int, found[1::2]))
+    ranks: Sequence[int] = range(first + 1, first + 1 + len(scores))
+    if tied is not None and scores:
+        shared = [tied + 1]
+        for rank, before, score in zip(ranks[1:], scores, scores[1:], strict=False):
+            shared.append(shared[-1] if score == before else rank)
+        ranks = shared
+    return Players(ranks, found[::2], scores)
 
 
 def _right(reply: Any) -> Any:

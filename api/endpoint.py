@@ -22,6 +22,9 @@ _MAX_PARAMETERS: Final = 32
 _MAX_SCORE_DIGITS: Final = 16
 _TOLD: Final = 200
 
+TIES: Final = ("ordinal", "competition")
+"""How equal scores are ranked: one behind the other, or sharing the best rank of them (1, 2, 2, 4)."""
+
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -148,6 +151,14 @@ def score_in(query: dict[str, str]) -> int:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_SCORE_DIGITS):
         raise InvalidRequestError(f"score must be a whole number, not {text[:40]!r}", code="invalid_score")
     return parse_score(int(text))
+
+
+def ties_in(query: dict[str, str]) -> bool:
+    """Whether equal scores share a rank; InvalidRequestError when `ties` is no word that there is."""
+    text = query.get("ties")
+    if text not in (None, *TIES):
+        raise InvalidRequestError(f"ties must be one of {' and '.join(TIES)}, not {text[:40]!r}", code="invalid_ties")
+    return text == "competition"
 
 
 def whole_number_in(query: dict[str, str], name: str, default: int, lowest: int, highest: int) -> int:

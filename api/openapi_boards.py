@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from api.endpoint import TIES
 from api.openapi_parts import (
     ANN,
     BOUNDS,
@@ -37,6 +38,13 @@ STRUCTS: Final = (Top, Rank, Around, AroundScore, RanksBody, Ranks, PlayerRank, 
 _RANKED: Final = {"rank": 1, "userId": "ann", "score": 25}
 _PLACE: Final = {"rank": 1, "score": 25, "percentile": 100.0}
 _CURSOR: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+_QUERY: Final = ["invalid_ties", "invalid_query"]
+_TIES: Final = query(
+    "ties",
+    {"type": "string", "enum": list(TIES), "default": "ordinal"},
+    "ordinal: equal scores are ranked one behind the other. competition: they share the best rank of them.",
+    "ordinal",
+)
 _USER_PATH: Final = {
     "name": "uid",
     "in": "path",
@@ -70,13 +78,23 @@ def _top() -> Json:
             query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT),
             query("offset", offset, "How many of the best to leave out.", 0),
             query("cursor", _CURSOR, "nextCursor of the page before; not together with offset."),
+            _TIES,
             IF_NONE_MATCH,
         ],
         {
             200: answer("An unknown season is an empty board.", schema_of(Top), found, "ETag", "Cache-Control"),
             304: empty_answer("The answer at hand still holds.", "ETag", "Cache-Control"),
         },
-        {400: ["invalid_season_id", "invalid_limit", "invalid_offset", "invalid_cursor", "invalid_query"], **READ},
+        {
+            400: [
+                "invalid_season_id",
+                "invalid_limit",
+                "invalid_offset",
+                "invalid_cursor",
+                *_QUERY,
+            ],
+            **READ,
+        },
     )
 
 
@@ -85,9 +103,9 @@ def _rank() -> Json:
     return operation(
         "rank",
         "A player's rank, 1 = best",
-        [SID, USER],
+        [SID, USER, _TIES],
         {200: answer("The player's place.", schema_of(Rank), found, "Cache-Control")},
-        {400: ["invalid_season_id", "invalid_user_id", "invalid_query"], 404: ["not_on_board"], **READ},
+        {400: ["invalid_season_id", "invalid_user_id", *_QUERY], 404: ["not_on_board"], **READ},
     )
 
 
@@ -104,10 +122,17 @@ def _around() -> Json:
             {**USER, "required": False, "description": "The player; this or score must be there."},
             query("score", {"type": "integer", **BOUNDS["score"]}, "The score, instead of a player."),
             query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE),
+            _TIES,
         ],
         {200: found},
         {
-            400: ["invalid_season_id", "invalid_user_id", "invalid_score", "invalid_range", "invalid_query"],
+            400: [
+                "invalid_season_id",
+                "invalid_user_id",
+                "invalid_score",
+                "invalid_range",
+                *_QUERY,
+            ],
             404: ["not_on_board"],
             **READ,
         },
@@ -119,10 +144,17 @@ def _ranks() -> Json:
     return operation(
         "ranks",
         "The ranks of many players",
-        [SID],
+        [SID, _TIES],
         {200: answer("Each player once.", schema_of(Ranks), found, "Cache-Control")},
         {
-            400: ["invalid_season_id", "invalid_user_id", "invalid_json", "invalid_body", "incomplete"],
+            400: [
+                "invalid_season_id",
+                "invalid_user_id",
+                *_QUERY,
+                "invalid_json",
+                "invalid_body",
+                "incomplete",
+            ],
             408: ["body_timeout"],
             413: ["body_too_large"],
             **READ,
@@ -142,10 +174,11 @@ def _user_ranks() -> Json:
             _USER_PATH,
             query("limit", limit, "How many seasons, at most.", DEFAULT_SEASONS),
             query("cursor", cursor, "nextCursor of the page before; left out: the first page.", SEASON),
+            _TIES,
         ],
         {200: answer("In the order of the seasons' ids.", schema_of(UserRanks), found, "Cache-Control")},
         {
-            400: ["invalid_user_id", "invalid_limit", "invalid_cursor", "invalid_query"],
+            400: ["invalid_user_id", "invalid_limit", "invalid_cursor", *_QUERY],
             503: [*READ[503], "postgres_unavailable"],
         },
     )

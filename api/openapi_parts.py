@@ -62,6 +62,7 @@ _MESSAGES: Final = {
     "season_not_found": "there is no season spring-26: PUT makes one, and so does a first score",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
+    "invalid_ties": "ties must be one of ordinal and competition, not 'dense'",
     "invalid_range": "range must be a whole number from 0 to 100, not '-1'",
     "invalid_query": "the query string must be percent-encoded UTF-8 of at most 32 parameters",
     "invalid_json": "the body is not JSON: Input data was truncated",

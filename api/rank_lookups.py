@@ -10,7 +10,7 @@ from starlette.routing import Route
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
 from api.cursors import invalid_cursor
-from api.endpoint import Call, Endpoint, whole_number_in
+from api.endpoint import Call, Endpoint, ties_in, whole_number_in
 from api.ledger_reads import LedgerReads
 from api.season_paths import ANY_SEASON
 from api.seasons_api import percentile
@@ -80,7 +80,8 @@ class RankLookups:
                 f"userIds must hold 1 to {MAX_RANKS} ids, not {len(body.user_ids)}", code="invalid_body"
             )
         user_ids = list(dict.fromkeys(map(parse_user_id, body.user_ids)))
-        found = dict(zip(user_ids, await self._boards.ranks([season_id] * len(user_ids), user_ids), strict=True))
+        places = await self._boards.ranks([season_id] * len(user_ids), user_ids, shared=ties_in(call.query()))
+        found = dict(zip(user_ids, places, strict=True))
         items = [
             PlayerRank(user_id, place.rank, place.score, percentile(place.rank, place.total))
             for user_id, place in found.items()
@@ -98,8 +99,9 @@ class RankLookups:
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_SEASONS, lowest=1, highest=MAX_SEASONS)
         after = _season_behind(query.get("cursor"))
+        shared = ties_in(query)
         season_ids, more = await self._reads.ask(lambda conn: standings.seasons_of(conn, user_id, after, limit))
-        found = await self._boards.ranks(season_ids, [user_id] * len(season_ids))
+        found = await self._boards.ranks(season_ids, [user_id] * len(season_ids), shared=shared)
         items = [
             SeasonRank(season_id, place.rank, place.score, percentile(place.rank, place.total), place.total)
             for season_id, place in zip(season_ids, found, strict=True)

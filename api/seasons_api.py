@@ -11,7 +11,7 @@ from starlette.routing import Route
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Behind, Boards
 from api.cursors import cursor_behind, place_of
-from api.endpoint import Call, Endpoint, score_in, user_id_in, whole_number_in
+from api.endpoint import Call, Endpoint, score_in, ties_in, user_id_in, whole_number_in
 from api.intake import Intake
 from api.season_paths import ANY_SEASON
 from api.top_cache import TopCache, key_of
@@ -131,11 +131,12 @@ class SeasonsApi:
         if cursor is not None and "offset" in query:
             raise InvalidRequestError("send offset or cursor, not both", code="invalid_cursor")
         behind = None if cursor is None else place_of(cursor)
+        shared = ties_in(query)
 
         async def load() -> bytes:
-            players, total = await self._boards.top(season_id, limit, offset, behind)
+            players, total, more = await self._boards.top(season_id, limit, offset, behind, shared=shared)
             items = list(map(RankedPlayer, *players))
-            more = items and items[-1].rank < total
+            more = more and len(items) > 0
             next_cursor = cursor_behind(Behind(items[-1].score, items[-1].user_id)) if more else None
             return msgspec.json.encode(Top(season_id, items, total, next_cursor))
 
@@ -143,8 +144,9 @@ class SeasonsApi:
         return found.to(call.header(b"if-none-match"))
 
     async def rank(self, call: Call) -> Answer:
-        season_id, user_id = call.season_id, user_id_in(call.query())
-        rank, score, total = await self._boards.rank(season_id, user_id)
+        season_id, query = call.season_id, call.query()
+        user_id = user_id_in(query)
+        rank, score, total = await self._boards.rank(season_id, user_id, shared=ties_in(query))
         return json_answer(Rank(season_id, user_id, rank, score, percentile(rank, total), total), headers=_NOW)
 
     async def around(self, call: Call) -> Answer:
@@ -152,13 +154,14 @@ class SeasonsApi:
         size = whole_number_in(query, "range", default=DEFAULT_AROUND_RANGE, lowest=0, highest=MAX_AROUND_RANGE)
         if "score" in query and "userId" not in query:
             score = score_in(query)
-            players, rank = await self._boards.around_score(season_id, score, size)
+            players, rank = await self._boards.around_score(season_id, score, size, shared=ties_in(query))
             found = AroundScore(season_id, score, rank, size, list(map(RankedPlayer, *players)))
             return json_answer(found, headers=_NOW)
         if "score" in query:
             raise InvalidRequestError("send userId or score, not both", code="invalid_query")
         user_id = user_id_in(query)
-        items = list(map(RankedPlayer, *await self._boards.around(season_id, user_id, size)))
+        players = await self._boards.around(season_id, user_id, size, shared=ties_in(query))
+        items = list(map(RankedPlayer, *players))
         return json_answer(Around(season_id, user_id, size, items), headers=_NOW)
 
 

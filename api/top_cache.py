@@ -27,7 +27,7 @@ _MAX_BYTES: Final = 32 * 1024 * 1024
 _ENTRY_BYTES: Final = 1000
 """What an entry costs beside its body: key, headers, places in three dicts."""
 
-_PLAIN_QUERY: Final = re.compile(rb"|limit=[1-9][0-9]{0,3}")
+_PLAIN_QUERY: Final = re.compile(rb"|limit=[1-9][0-9]{0,3}(?:&ties=competition)?|ties=competition")
 
 Key: TypeAlias = tuple[str, bytes]
 """Path and query string, as the client sent them."""
@@ -36,7 +36,7 @@ Key: TypeAlias = tuple[str, bytes]
 def key_of(scope: Scope) -> Key | None:
     """The key of a request whose answer may be kept.
 
-    None for a query that is written in another way than every client does: a board has a thousand keys at most,
+    None for a query that is written in another way than every client does: a board has two thousand keys at most,
     whatever is sent.
     """
     query: bytes = scope["query_string"]

@@ -21,6 +21,14 @@ def ranked(scores, order):
     return [(rank, user_id, score) for rank, (user_id, score) in enumerate(best_first, start=1)]
 
 
+def sharing(right):
+    """The same, those with equal scores on the best rank of them."""
+    best = {}
+    for rank, _, score in right:
+        best.setdefault(score, rank)
+    return [(best[score], user_id, score) for _, user_id, score in right]
+
+
 def items(response):
     assert response.status_code == 200, response.text
     return [(item["rank"], item["userId"], item["score"]) for item in response.json()["items"]]
@@ -50,22 +58,30 @@ async def ask(http, what, **query):
 
 
 @pytest.mark.parametrize("order", ["desc", "asc"])
-async def test_every_place_of_a_board_with_many_equal_scores(http, board, order):
+@pytest.mark.parametrize("ties", [{}, {"ties": "ordinal"}, {"ties": "competition"}])
+async def test_every_place_of_a_board_with_many_equal_scores(http, board, order, ties):
     rng = random.Random(order)
     scores = {name: rng.choice((-2, 0, 0, 1, 1, 1, MAX_SCORE, -MAX_SCORE)) for name in NAMES}
     await board(scores, order)
-    right = ranked(scores, order)
+    one_by_one = ranked(scores, order)
+    right = sharing(one_by_one) if ties.get("ties") == "competition" else one_by_one
     total = len(right)
-    assert items(await ask(http, "top", limit=1000)) == right
-    for rank, user_id, score in right:
-        found = (await ask(http, "rank", userId=user_id)).json()
+    assert items(await ask(http, "top", limit=1000, **ties)) == right
+    everybody = await http.post(f"{SEASON}/leaderboard/ranks", json={"userIds": NAMES}, params=ties)
+    assert {item["userId"]: item["rank"] for item in everybody.json()["items"]} == {
+        name: rank for rank, name, _ in right
+    }
+    for place, (rank, user_id, score) in enumerate(right):
+        found = (await ask(http, "rank", userId=user_id, **ties)).json()
         assert (found["rank"], found["score"], found["totalPlayers"]) == (rank, score, total)
         assert found["percentile"] == pytest.approx(100 * (total - rank + 1) / total)
         size = rng.randrange(4)
-        around = items(await ask(http, "around", userId=user_id, range=size))
-        assert around == right[max(0, rank - 1 - size) : rank + size]
+        around = items(await ask(http, "around", userId=user_id, range=size, **ties))
+        assert around == right[max(0, place - size) : place + size + 1]
         offset = rng.randrange(total + 3)
-        assert items(await ask(http, "top", limit=3, offset=offset)) == right[offset : offset + 3]
+        assert items(await ask(http, "top", limit=3, offset=offset, **ties)) == right[offset : offset + 3]
+        user_ranks = (await http.get(f"/v1/users/{user_id}/ranks", params=ties)).json()["items"]
+        assert [item["rank"] for item in user_ranks] == [rank]
 
 
 @pytest.mark.parametrize("order", ["desc", "asc"])
@@ -78,13 +94,11 @@ async def test_the_players_around_a_score(http, board, order):
         for size in (0, 2, 100):
             response = await ask(http, "around", score=score, range=size)
             assert items(response) == right[max(0, as_good - size) : as_good + size]
-            assert {**response.json(), "items": None} == {
-                "seasonId": "s",
-                "score": score,
-                "rank": as_good + 1,
-                "range": size,
-                "items": None,
-            }
+            told = {"seasonId": "s", "score": score, "rank": as_good + 1, "range": size, "items": None}
+            assert {**response.json(), "items": None} == told
+            response = await ask(http, "around", score=score, range=size, ties="competition")
+            assert items(response) == sharing(right)[max(0, as_good - size) : as_good + size]
+            assert response.json()["rank"] == as_good + 1 - sum(other == score for other in scores.values())
 
 
 @pytest.mark.parametrize("order", ["desc", "asc"])
@@ -130,6 +144,7 @@ async def test_the_last_page_has_no_cursor(http, board):
         ("top", {"cursor": "aGFsbG8"}, "invalid_cursor"),
         ("top", {"cursor": cursor_behind(Behind(2**53, "ann"))}, "invalid_cursor"),
         ("top", {"cursor": cursor_behind(Behind(1, "ann")), "offset": 0}, "invalid_cursor"),
+        *((what, {"ties": "dense", "userId": "ann"}, "invalid_ties") for what in ("top", "rank", "around")),
         ("around", {}, "invalid_user_id"),
         ("around", {"score": 1, "userId": "ann"}, "invalid_query"),
         *(("around", {"score": text}, "invalid_score") for text in ("", "1.5", "--1", "²", "9" * 17, 2**53)),
