@@ -23,12 +23,16 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 """For what holds at this moment only and has no tag to ask by."""
 
 
+JSON: Final = b"application/json"
+
+
 class Answer(NamedTuple):
-    """A JSON body; none with status 304. `headers` go beside those that every answer has."""
+    """A body; none with status 304. `headers` go beside those that every answer has."""
 
     status: int
     body: bytes
     headers: Sequence[Header] = ()
+    content_type: bytes = JSON
 
 
 def json_answer(value: Any, status: int = 200, headers: Sequence[Header] = ()) -> Answer:
@@ -40,11 +44,11 @@ class TaggedAnswer:
 
     __slots__ = ("_tag", "_unchanged", "_whole", "body")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, content_type: bytes = JSON) -> None:
         self.body = body
         self._tag = b'"%b"' % hashlib.blake2b(body, digest_size=8).hexdigest().encode()
         headers = ((b"etag", self._tag), _NO_CACHE)
-        self._whole = Answer(200, body, headers)
+        self._whole = Answer(200, body, headers, content_type)
         self._unchanged = Answer(304, b"", headers)
 
     def to(self, if_none_match: bytes | None) -> Answer:
@@ -56,7 +60,7 @@ class TaggedAnswer:
 
 async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
     """Send it, with the id of its request."""
-    status, body, _ = answer
+    status, body, _, _ = answer
     lines = header_lines(scope, answer)
     send_whole = whole_answers.take(scope)
     # With 413 the server must see that the connection ends.
@@ -69,11 +73,12 @@ async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
 
 def header_lines(scope: Scope, answer: Answer) -> bytes:
     """All headers of the answer to this request but those of the server itself, as they go over the wire."""
-    status, body, headers = answer
+    status, body, headers, content_type = answer
     further = b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b""
     if status == 304:
         return b"%bx-request-id: %b\r\n" % (further, scope[_REQUEST_ID])
-    return b"content-type: application/json\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n" % (
+    return b"content-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n" % (
+        content_type,
         len(body),
         further,
         scope[_REQUEST_ID],

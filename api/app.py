@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from starlette.applications import Starlette
 
-from api import openapi
+from api import docs_pages, openapi
 from api.board_changes import follow_changes
 from api.boards import Boards
 from api.errors import HANDLERS
@@ -98,6 +98,7 @@ def create_app(settings: ServiceSettings) -> Front:
             *rank_lookups.routes(),
             *HealthApi(pool, client).routes(),
             openapi.route(),
+            *docs_pages.routes(),
         ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,

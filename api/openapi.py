@@ -129,6 +129,15 @@ def _paths() -> Json:
     }
 
 
+def _tag(path: str) -> str:
+    """Under which heading a page shows it."""
+    if "/scores" in path:
+        return "Scores"
+    if "/leaderboard" in path or path.startswith("/v1/users"):
+        return "Boards"
+    return "Seasons" if path.startswith("/v1/seasons") else "Service"
+
+
 @cache
 def document() -> Json:
     """The whole document."""
@@ -138,6 +147,10 @@ def document() -> Json:
             field.update(BOUNDS.get(name, {}))
     for name, fields in _EITHER.items():
         schemas[name]["oneOf"] = [{"required": [field]} for field in fields]
+    paths = _paths()
+    for path, operations in paths.items():
+        for found in operations.values():
+            found["tags"] = [_tag(path)]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -146,7 +159,7 @@ def document() -> Json:
             "description": "Leaderboards for game back ends. Beside what is listed, a path that is none gets 404 "
             "`not_found`, a method that a path does not take 405 `method_not_allowed` with an Allow header.",
         },
-        "paths": _paths(),
+        "paths": paths,
         "components": {"schemas": schemas, "headers": HEADERS},
     }
 
