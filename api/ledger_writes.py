@@ -13,10 +13,10 @@ from typing import Final, TypeAlias
 import psycopg
 import structlog
 
-from shared import ledger
+from shared import ledger, seasons
 from shared.errors import ConflictError, InvalidRequestError, KeyReusedError, LeaderboardError, PostgresUnavailableError
 from shared.postgres import REFUSED, Connection, Pool, renew_if_lost
-from shared.scores import Score
+from shared.scores import Score, SeasonId
 from shared.wakeups import Wakeups
 
 Result: TypeAlias = LeaderboardError | bool
@@ -24,6 +24,8 @@ Result: TypeAlias = LeaderboardError | bool
 
 CONFLICTS: Final = frozenset({"epoch_mismatch", "season_closed", "season_not_started", "wrong_aggregation"})
 """The codes of scores that their season does not take as it is."""
+
+_FIRST_EPOCH: Final = 1
 
 _SEARCH_SECONDS: Final = 2.0
 """How long the scores at fault are looked for: thousands of them would take thousands of statements."""
@@ -87,15 +89,27 @@ async def _append(conn: Connection, scores: Sequence[Score]) -> Sequence[ledger.
     try:
         return await ledger.append(conn, scores)
     except ledger.UnknownSeasonError:
-        await _create_seasons(conn, scores)
-        return await ledger.append(conn, scores)
+        return await _append_to_new(conn, scores)
 
 
-async def _create_seasons(conn: Connection, scores: Sequence[Score]) -> None:
-    """A season that nobody made aggregates as its first score is meant."""
-    absolute = {score.season_id: score.absolute for score in reversed(scores)}
-    await ledger.create_seasons(conn, [season_id for season_id in absolute if not absolute[season_id]], "sum")
-    await ledger.create_seasons(conn, [season_id for season_id in absolute if absolute[season_id]], "best")
+async def _append_to_new(conn: Connection, scores: Sequence[Score]) -> Sequence[ledger.Outcome]:
+    """The same where some of their seasons may have to be made first."""
+    missing = await _create_seasons(conn, scores)
+    found = [score for score in scores if score.season_id not in missing]
+    outcomes = iter(await ledger.append(conn, found) if found else ())
+    refusal = ledger.Refusal("epoch", _FIRST_EPOCH)
+    return [refusal if score.season_id in missing else next(outcomes) for score in scores]
+
+
+async def _create_seasons(conn: Connection, scores: Sequence[Score]) -> set[SeasonId]:
+    """A season that nobody made aggregates as its first score is meant. Returns those that are not made: all their scores
+    are for later epochs."""
+    first = [score for score in scores if score.epoch in (None, _FIRST_EPOCH)]
+    meant = {score.season_id: score.absolute for score in reversed(first)}
+    await ledger.create_seasons(conn, [season_id for season_id in meant if not meant[season_id]], "sum")
+    await ledger.create_seasons(conn, [season_id for season_id in meant if meant[season_id]], "best")
+    others = {score.season_id for score in scores} - meant.keys()
+    return others - set(await seasons.known(conn, sorted(others))) if others else set()
 
 
 async def _find_refused(conn: Connection, scores: Sequence[Score]) -> dict[int, LeaderboardError]:
@@ -111,8 +125,7 @@ async def _refused_places(conn: Connection, scores: Sequence[Score], first: int)
     try:
         # Nothing of it stays. Halves that did would hold their keys while others are tried, and no longer in order.
         async with conn.transaction(force_rollback=True):
-            await _create_seasons(conn, scores)
-            await ledger.append(conn, scores)
+            await _append_to_new(conn, scores)
     except REFUSED as error:
         if len(scores) == 1:
             log.warning("score refused by the database", score=scores[0]._asdict(), error=str(error).strip())

@@ -74,4 +74,4 @@ class Resets:
         async with self._pool.connection() as conn, conn.transaction():
             if not await seasons.lock(conn, [season_id]):
                 return  # nothing was ever accepted there
-            await seasons.begin_next_epoch(conn, season_id)
+            await seasons.reset(conn, season_id)

@@ -43,18 +43,18 @@ _SCORES: Final[dict[Aggregation, dict[str, str]]] = {
     },
     "latest": {
         "score": "(array_agg(event.delta {latest}))[1]",
-        "reached_at": "max(event.created_at)",
+        "reached_at": "(array_agg(event.created_at {latest}))[1]",
         "reached_by": "(array_agg(event.id {latest}))[1]",
     },
 }
 _BEST: Final[dict[Order, str]] = {
-    "desc": "order by event.delta desc, event.created_at, event.id",
-    "asc": "order by event.delta, event.created_at, event.id",
+    "desc": "order by event.delta desc, event.id",
+    "asc": "order by event.delta, event.id",
 }
-_LATEST: Final = "order by event.created_at desc, event.id desc"
+_LATEST: Final = "order by event.id desc"
 
 _SHOWN = """
-  select user_id, score from standings
+  select user_id, score, reached_by from standings
   where season_id = {season_id} and epoch = {epoch} and score is not null
 """
 
@@ -69,7 +69,7 @@ select null, (select count(*) from ledger), (select count(*) from standing)
 union all
 select user_id, ledger.score, standing.score
 from ledger full join standing using (user_id)
-where ledger.score is distinct from standing.score
+where (ledger.score, ledger.reached_by) is distinct from (standing.score, standing.reached_by)
 """  # noqa: S608 - made of constants
 
 REPAIR = f"""
@@ -78,7 +78,7 @@ insert into standings as kept (season_id, epoch, user_id, score, reached_at, rea
 select {{season_id}}, {{epoch}}, user_id, ledger.score::bigint, ledger.reached_at, ledger.reached_by,
   (select token from seasons where season_id = {{season_id}})
 from ledger full join standing using (user_id)
-where ledger.score is distinct from standing.score
+where (ledger.score, ledger.reached_by) is distinct from (standing.score, standing.reached_by)
   and coalesce(ledger.score, 0) between -{MAX_SCORE} and {MAX_SCORE}
 order by user_id limit {_REPAIR_LIMIT}
 on conflict (season_id, epoch, user_id) do update

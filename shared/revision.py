@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-REVISION: Final = "0005"
+REVISION: Final = "0007"
 
 SchemaState = Literal["ok", "missing"]
 

@@ -37,7 +37,9 @@ where season_id = any(%s) returning season_id, token
 
 _ADVANCE_BEYOND = "update seasons set token = greatest(token, %s) + 1 where season_id = %s returning token"
 
-_NEXT_EPOCH = "update seasons set epoch = epoch + 1, closed_at = null where season_id = %s"
+_NEXT_EPOCH = "update seasons set epoch = epoch + 1 where season_id = %s"
+
+_OPEN = "update seasons set closed_at = null where season_id = %s and closed_at is not null"
 
 _FENCES_AFTER = f"{_ROW} where season_id > %s order by season_id limit %s"
 
@@ -100,10 +102,15 @@ async def advance_beyond(conn: Connection, season_id: SeasonId, token: int) -> i
 
 
 async def begin_next_epoch(conn: Connection, season_id: SeasonId) -> None:
-    """Reset the locked season: whatever carries an older epoch counts no more, and it is open again. O(1) for any
-    size."""
+    """In the locked season whatever carries an older epoch counts no more. O(1) for any size."""
     await conn.execute(_NEXT_EPOCH, (season_id,))
     await advance(conn, [season_id])
+
+
+async def reset(conn: Connection, season_id: SeasonId) -> None:
+    """Begin the locked season's next epoch, in which it is open."""
+    await begin_next_epoch(conn, season_id)
+    await conn.execute(_OPEN, (season_id,))
 
 
 async def fences_after(conn: Connection, season_id: str, limit: int) -> list[Fence]:

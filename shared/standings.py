@@ -29,8 +29,8 @@ returning season_id, user_id, score
 """
 
 # Of each player the event that counts most, if it counts more than the one that the standing is of: a better score, of
-# equal ones the earlier; or the later one. In whatever order batches come, the same is left in the end. A standing that
-# stays is not touched, and need not be shown.
+# equal ones the earlier; or the later one. Ids say which is earlier: a clock may step back between two scores. In
+# whatever order batches come, the same is left in the end. A standing that stays is not touched, and need not be shown.
 _PICK = """
 insert into standings as standing (season_id, epoch, user_id, score, reached_at, reached_by, token)
 select distinct on (event.season_id, event.epoch, event.user_id)
@@ -41,16 +41,16 @@ where event.id = any(%s::bigint[]) and season.aggregation = '{aggregation}'
 order by event.season_id, event.epoch, event.user_id, {first}
 on conflict (season_id, epoch, user_id) do update
 set score = excluded.score, reached_at = excluded.reached_at, reached_by = excluded.reached_by, token = excluded.token
-where standing.score is null or {counts_more}
+where standing.score is null or standing.reached_by is null or {counts_more}
 returning season_id, user_id, score
 """
 
 _BEST = _PICK.format(
     aggregation="best",
-    first="case season.sort_order when 'asc' then event.delta else -event.delta end, event.created_at, event.id",
+    first="case season.sort_order when 'asc' then event.delta else -event.delta end, event.id",
     counts_more="""
   case when excluded.score = standing.score
-    then (excluded.reached_at, excluded.reached_by) < (standing.reached_at, standing.reached_by)
+    then excluded.reached_by < standing.reached_by
     else (excluded.score < standing.score) = (select season.sort_order = 'asc' from seasons as season
                                               where season.season_id = standing.season_id)
   end""",
@@ -58,8 +58,8 @@ _BEST = _PICK.format(
 
 _LATEST = _PICK.format(
     aggregation="latest",
-    first="event.created_at desc, event.id desc",
-    counts_more="(excluded.reached_at, excluded.reached_by) > (standing.reached_at, standing.reached_by)",
+    first="event.id desc",
+    counts_more="excluded.reached_by > standing.reached_by",
 )
 
 _FOLDS: Final[dict[Aggregation, str]] = {"sum": _SUM, "best": _BEST, "latest": _LATEST}

@@ -276,7 +276,7 @@ from score_events as event
 join seasons using (season_id, epoch)
 join outbox using (id)
 where outbox.status = 'done'
-order by event.created_at, event.id
+order by event.id
 """
 
 _STANDINGS = """

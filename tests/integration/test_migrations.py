@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -70,3 +72,74 @@ def test_what_the_database_refuses_is_told_without_a_second_attempt(dsn):
         conn.execute("create table outbox ()")
     with pytest.raises(MigrationError, match="already exists"):
         migrate(dsn)
+
+
+_KEYED_OF_0003 = """
+with incoming as (
+  select s.id, s.season_id, s.user_id, s.delta, nullif(s.key, '') as key, s.place, seasons.epoch
+  from (
+    select nextval('score_events_id_seq') as id, given.*
+    from unnest(
+      string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[], string_to_array(%s, E'\\x1f')
+    ) with ordinality as given (season_id, user_id, delta, key, place)
+  ) as s
+  left join seasons on seasons.season_id = s.season_id
+), fresh as (
+  insert into idempotency_keys (season_id, key, event_id, user_id, delta)
+  select season_id, key, id, user_id, delta from incoming where key is not null
+  order by season_id, key, place
+  on conflict do nothing
+  returning event_id
+), entry as (
+  insert into score_events (season_id, epoch, id, user_id, delta) overriding system value
+  select season_id, epoch, id, user_id, delta from incoming
+  where key is null or id in (select event_id from fresh)
+  returning id, season_id, epoch, user_id, delta
+)
+insert into outbox (id, event_type, season_id, epoch, user_id, delta)
+select id, 'score', season_id, epoch, user_id, delta from entry
+returning id
+"""
+
+
+def test_scores_go_on_beside_a_migration(dsn):
+    """Those of the build before, with keys: they lock seasons first and the ledger behind, others do otherwise."""
+    command.downgrade(alembic_config(dsn), "0003")
+    done, stored, errors = threading.Event(), [], []
+
+    def send(sender):
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            for number in itertools.count():
+                if done.is_set():
+                    return
+                try:
+                    conn.execute(_KEYED_OF_0003, ("s", "ann", "{1}", f"{sender}-{number}"))
+                    stored.append(number)
+                except psycopg.Error as error:
+                    errors.append(error)
+
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("insert into seasons (season_id) values ('s')")
+        with ThreadPoolExecutor(12) as executor:
+            senders = [executor.submit(send, sender) for sender in range(12)]
+            try:
+                for _ in range(4):
+                    migrate(dsn)
+                    command.downgrade(alembic_config(dsn), "0003")
+            finally:
+                done.set()
+            for sender in senders:
+                sender.result()
+        assert errors == []
+        assert conn.execute("select count(*), count(distinct id) from score_events").fetchone() == (len(stored),) * 2
+
+
+def test_seasons_that_do_not_add_up_are_not_taken_back_to_a_build_that_would(dsn):
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("insert into seasons (season_id, aggregation) values ('s', 'best')")
+        with pytest.raises(RuntimeError, match="do not add up"):
+            command.downgrade(alembic_config(dsn), "0004")
+        conn.execute("update seasons set aggregation = 'sum'")
+    command.downgrade(alembic_config(dsn), "0003")
+    migrate(dsn)
+    command.check(alembic_config(dsn))

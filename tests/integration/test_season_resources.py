@@ -246,6 +246,35 @@ async def test_a_score_for_an_epoch_of_a_season_that_nobody_made(http):
     assert await post(http, delta=1, epoch=1) == (202, None)
 
 
+async def test_a_refused_score_makes_no_season(http, drain, truth):
+    assert await post(http, score=1, epoch=7) == (409, "epoch_mismatch")
+    assert (await http.get(SEASON)).status_code == 404
+    items = [{"userId": "ann", "score": 1, "epoch": 7}, {"userId": "ann", "delta": 5, "epoch": 1}]
+    response = await http.post(f"{SEASON}/scores/batch", json=items)
+    assert [result.get("code") for result in response.json()["results"]] == ["epoch_mismatch", None]
+    assert await post(http, delta=1) == (202, None)
+    await drain()
+    assert await truth() == {"race": {"ann": 6}}
+
+
+async def test_the_latest_score_is_the_one_that_came_last_whatever_the_clock_says(http, pool, drain, truth):
+    await put(http, aggregation="latest")
+    assert await post(http, score=10) == (202, None)
+    async with pool.connection() as conn:  # the clock was five seconds ahead, and is right now
+        for table in ("outbox", "score_events"):
+            await conn.execute(f"update {table} set created_at = created_at + interval '5 s'")
+    assert await post(http, score=20) == (202, None)
+    await drain()
+    assert await truth() == {"race": {"ann": 20}}
+
+
+async def test_a_season_that_is_set_anew_stays_closed(http):
+    await put(http)
+    await http.post(f"{SEASON}/close")
+    found = await put(http, 200, order="asc")
+    assert (found["state"], found["epoch"]) == ("closed", 2)
+
+
 async def test_one_that_is_refused_costs_its_neighbours_nothing(http, drain, truth):
     """They share a statement."""
     await put(http, path="/v1/seasons/closed")
@@ -390,9 +419,12 @@ async def test_a_standing_that_is_not_what_its_events_say_is_found_and_mended(
 
     before = await reached()
     assert await verified(repair=False) == []
-    async with pool.connection() as conn:
-        await conn.execute("update standings set score = 99, reached_at = now(), reached_by = 99")
-    assert ("standing wrong", right, 99) in await verified(repair=True)
-    assert await reached() == before
+    for score, reached_by in ((99, 99), (right, None), (right, 99)):
+        async with pool.connection() as conn:
+            await conn.execute(
+                "update standings set score = %s, reached_at = null, reached_by = %s", (score, reached_by)
+            )
+        assert ("standing wrong", right, score) in await verified(repair=True)
+        assert await reached() == before
     assert await truth() == {"race": {"ann": right}}
     assert await verified(repair=False) == []
