@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -26,6 +26,12 @@ _MAX_WAITING: Final = 10_000
 _PER_SCRIPT: Final = 64
 """Players that one script looks up: with 100 neighbours on each side it blocks Redis for some 3 ms."""
 
+_AT_ONCE: Final = 4
+_WAITING: Final = 64
+"""Requests for many places: bounded, so that they take neither all connections nor all the time of the event loop."""
+_PER_TURN: Final = 128
+"""Places of such a request that are looked up before others get their turn."""
+
 _RANK_ONLY: Final = -1
 
 _BYTES: Final = {NEVER_DECODE: True}
@@ -35,6 +41,7 @@ log = structlog.get_logger()
 
 
 _Command: TypeAlias = tuple[str | int | bytes, ...]
+_Work: TypeAlias = Callable[[], Awaitable[list[Any]]]
 
 
 class Standing(NamedTuple):
@@ -97,6 +104,13 @@ class Boards:
         )
         self._calls: Batcher[_Call, Any] = batcher(self._call_all)
         self._places: Batcher[_Place, Any] = batcher(self._look_up_places)
+        self._works: Batcher[_Work, list[Any]] = Batcher(
+            _do_all,
+            max_batch=1,
+            concurrency=_AT_ONCE,
+            max_waiting=_WAITING,
+            deadline_seconds=settings.request_timeout_ms / 1000,
+        )
 
     async def top(
         self, season_id: SeasonId, limit: int, offset: int = 0, behind: Behind | None = None, *, shared: bool = False
@@ -140,14 +154,20 @@ class Boards:
     ) -> list[Standing | None]:
         """Where each of the players stands in the season beside it; None = not on the board."""
         places = [_Place(*each, _RANK_ONLY, shared) for each in zip(season_ids, user_ids, strict=True)]
-        found = [_right(reply) for reply in await self._look_up_places(places)] if places else []
+
+        async def look_up() -> list[Any]:
+            found: list[Any] = []
+            for first in range(0, len(places), _PER_TURN):
+                found += map(_right, await self._look_up_places(places[first : first + _PER_TURN]))
+            return found
+
+        found = await self._works.submit(look_up)
         return [Standing(place[0] + 1, int(place[1]), total) if place else None for place, total in found]
 
     async def players(self, season_ids: Sequence[SeasonId]) -> list[int]:
         """How many players each of the boards shows."""
-        if not season_ids:
-            return []
-        replies = await self._replies([("ZCARD", keys.board(season_id)) for season_id in season_ids], season_ids)
+        commands: list[_Command] = [("ZCARD", keys.board(season_id)) for season_id in season_ids]
+        replies = await self._works.submit(partial(self._replies, commands, season_ids)) if commands else []
         return [_right(reply) for reply in replies]
 
     async def _call_all(self, calls: list[_Call]) -> list[Any]:
@@ -199,6 +219,10 @@ class Boards:
             for command in commands:
                 pipe.execute_command(*command, **options)
             return await pipe.execute(raise_on_error=False)
+
+
+async def _do_all(works: list[_Work]) -> list[list[Any]]:
+    return [await work() for work in works]
 
 
 def _keys(season_id: SeasonId) -> tuple[str, str]:

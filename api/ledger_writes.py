@@ -102,8 +102,8 @@ async def _append_to_new(conn: Connection, scores: Sequence[Score]) -> Sequence[
 
 
 async def _create_seasons(conn: Connection, scores: Sequence[Score]) -> set[SeasonId]:
-    """A season that nobody made aggregates as its first score is meant. Returns those that are not made: all their scores
-    are for later epochs."""
+    """A season that nobody made aggregates as its first score is meant. Returns those that are not made, where all
+    scores are for later epochs."""
     first = [score for score in scores if score.epoch in (None, _FIRST_EPOCH)]
     meant = {score.season_id: score.absolute for score in reversed(first)}
     await ledger.create_seasons(conn, [season_id for season_id in meant if not meant[season_id]], "sum")

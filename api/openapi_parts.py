@@ -37,6 +37,7 @@ BOUNDS: Final[dict[str, Json]] = {
     "rank": {"minimum": 1},
     "range": {"minimum": 0, "maximum": scores.MAX_AROUND_RANGE},
     "players": {"minimum": 0},
+    "metadata": {"type": ["object", "null"]},
     "totalPlayers": {"minimum": 0},
     "percentile": {"exclusiveMinimum": 0, "maximum": 100},
     "userIds": {"minItems": 1, "maxItems": scores.MAX_RANKS, "items": {"type": "string", **_USER_ID}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.routing import Route
@@ -95,7 +96,7 @@ class RankLookups:
         return json_answer(Ranks(season_id, total, items, absent), headers=_NOW)
 
     async def of_user(self, call: Call) -> Answer:
-        user_id = parse_user_id(call.scope["path_params"]["uid"])
+        user_id = parse_user_id(_user_id_in(call.scope["raw_path"]))
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_SEASONS, lowest=1, highest=MAX_SEASONS)
         after = _season_behind(query.get("cursor"))
@@ -108,6 +109,14 @@ class RankLookups:
             if place is not None
         ]
         return json_answer(UserRanks(user_id, items, more), headers=_NOW)
+
+
+def _user_id_in(raw_path: bytes) -> str:
+    """The id in the path, which the server would have decoded whatever its bytes are."""
+    try:
+        return unquote_to_bytes(raw_path[len(b"/v1/users/") : -len(b"/ranks")]).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("userId must be percent-encoded UTF-8", code="invalid_user_id") from error
 
 
 def _season_behind(cursor: str | None) -> str:

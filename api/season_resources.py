@@ -12,7 +12,7 @@ from starlette.routing import Route
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
 from api.cursors import invalid_cursor
-from api.endpoint import Call, Endpoint, whole_number_in
+from api.endpoint import Call, Endpoint, decoded, whole_number_in
 from api.ledger_reads import LedgerReads
 from api.resets import Resets
 from api.season_paths import ANY_SEASON, SEASONS, WRONG_SEASON, ByMethod, OnlyItsMethod
@@ -31,6 +31,8 @@ _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 9998
 
 _NOW: Final = (NO_STORE,)
+_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+_NULL: Final = msgspec.Raw(b"null")
 _MICROSECONDS: Final = 1_000_000
 
 Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
@@ -43,7 +45,7 @@ class SeasonBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fie
     order: Order = "desc"
     starts_at: Moment | None = None
     ends_at: Moment | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: msgspec.Raw = msgspec.field(default_factory=lambda: _NULL)
 
 
 class SeasonResource(msgspec.Struct, frozen=True, rename="camel"):
@@ -60,7 +62,7 @@ class SeasonResource(msgspec.Struct, frozen=True, rename="camel"):
     closed_at: dt.datetime | None
     created_at: dt.datetime
     changed_at: dt.datetime | None
-    metadata: msgspec.Raw | None
+    metadata: msgspec.Raw
 
 
 class SeasonPage(msgspec.Struct, frozen=True, rename="camel"):
@@ -142,14 +144,15 @@ class SeasonResources:
 
 
 def _settings(body: SeasonBody) -> Settings:
-    for moment in (body.starts_at, body.ends_at):
-        if moment is not None and not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-            raise InvalidRequestError(
-                f"startsAt and endsAt must be in the years {_FIRST_YEAR} to {_LAST_YEAR}", code="invalid_times"
-            )
+    if not all(moment is None or _is_a_year_of_ours(moment) for moment in (body.starts_at, body.ends_at)):
+        raise InvalidRequestError(
+            f"startsAt and endsAt must be in the years {_FIRST_YEAR} to {_LAST_YEAR}", code="invalid_times"
+        )
     if body.starts_at is not None and body.ends_at is not None and body.starts_at >= body.ends_at:
         raise InvalidRequestError("startsAt must be before endsAt", code="invalid_times")
-    metadata = None if body.metadata is None else msgspec.json.encode(body.metadata)
+    metadata = None if body.metadata == _NULL else bytes(body.metadata)
+    if metadata is not None:
+        decoded(_OBJECT, metadata)
     if metadata is not None and len(metadata) > MAX_METADATA_BYTES:
         raise InvalidRequestError(
             f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON, not {len(metadata)}", code="invalid_metadata"
@@ -157,6 +160,12 @@ def _settings(body: SeasonBody) -> Settings:
     return Settings(
         body.aggregation, body.order, body.starts_at, body.ends_at, None if metadata is None else metadata.decode()
     )
+
+
+def _is_a_year_of_ours(moment: dt.datetime) -> bool:
+    """As it is written, and in UTC, which some moments of the years 1 and 9999 have none of."""
+    years = range(_FIRST_YEAR, _LAST_YEAR + 1)
+    return moment.year in years and moment.astimezone(dt.UTC).year in years
 
 
 def _resource(season: Season, players: int) -> SeasonResource:
@@ -174,7 +183,7 @@ def _resource(season: Season, players: int) -> SeasonResource:
         created_at=season.created_at.astimezone(dt.UTC),
         # Tokens are microseconds of PostgreSQL's clock, but for a few where it stood still.
         changed_at=dt.datetime.fromtimestamp(season.token / _MICROSECONDS, dt.UTC) if season.token else None,
-        metadata=None if settings.metadata is None else msgspec.Raw(settings.metadata.encode()),
+        metadata=_NULL if settings.metadata is None else msgspec.Raw(settings.metadata.encode()),
     )
 
 

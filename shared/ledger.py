@@ -178,6 +178,8 @@ def _outcome(score: Score, refusal: Refusal | None, known: tuple[str, int] | tup
         return refusal or "expired"
     if known is None:
         return "unknown"
+    if refusal is not None and refusal.reason in ("sum", "best", "latest"):
+        return refusal  # a delta with the key of a score
     if known == (score.user_id, score.delta):
         return "replayed"  # also where its season would refuse it now
     return refusal or "reused"

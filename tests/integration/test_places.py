@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import signal
 
+import httpx2
 import pytest
+from conftest import client_of, make_settings, serving
 
+from api.app import create_app
 from api.boards import Behind
 from api.cursors import cursor_behind, place_of
 from shared import keys, standings
@@ -233,6 +238,8 @@ async def test_players_with_any_id_have_ranks(http):
 @pytest.mark.parametrize(
     ("rest", "code"),
     [
+        ("%FF/ranks", "invalid_user_id"),
+        ("%ED%A0%80/ranks", "invalid_user_id"),
         ("%01/ranks", "invalid_user_id"),
         ("x" * 129 + "/ranks", "invalid_user_id"),
         ("a/ranks?cursor=%20", "invalid_cursor"),
@@ -241,3 +248,44 @@ async def test_players_with_any_id_have_ranks(http):
 async def test_what_is_no_player_or_page_is_refused(http, rest, code):
     response = await http.get(f"/v1/users/{rest}")
     assert (response.status_code, response.json()["code"]) == (400, code)
+
+
+async def test_many_requests_for_many_places_leave_reads_their_connections(http, board):
+    """More than Redis' client has connections."""
+    await board({f"p{number}": number for number in range(50)})
+    body = {"userIds": [f"p{number}" for number in range(50)]}
+    async with httpx2.AsyncClient(
+        base_url=http.base_url, timeout=20, limits=httpx2.Limits(max_connections=300)
+    ) as many:
+        asked = [
+            asyncio.create_task(ask_many)
+            for _ in range(75)
+            for ask_many in (
+                many.post(f"{SEASON}/leaderboard/ranks", json=body),
+                many.get("/v1/users/p1/ranks"),
+                many.get("/v1/seasons"),
+                many.get(SEASON),
+            )
+        ]
+        for number in range(50):
+            assert (await ask(http, "rank", userId=f"p{number}")).status_code == 200
+        answers = await asyncio.gather(*asked)
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 503} <= {"overloaded"}
+    assert sum(answer.status_code == 200 for answer in answers) >= 64
+
+
+async def test_while_redis_hangs_many_places_are_answered_in_time(dsn, own_valkey):
+    settings = make_settings(dsn, own_valkey.url(), request_timeout_ms=500)
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+        assert (await http.put(SEASON, json={})).status_code == 201
+        own_valkey.running.send_signal(signal.SIGSTOP)
+        try:
+            answers = await asyncio.gather(
+                http.post(f"{SEASON}/leaderboard/ranks", json={"userIds": ["ann"]}),
+                http.get(SEASON),
+                http.get("/v1/seasons"),
+            )
+        finally:
+            own_valkey.running.send_signal(signal.SIGCONT)
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(503, "deadline_exceeded")] * 3

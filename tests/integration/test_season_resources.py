@@ -82,7 +82,10 @@ async def test_what_put_leaves_out_is_as_by_default(http):
         ({"unknown": 1}, "invalid_body"),
         ({"startsAt": "2026-01-01T00:00:00"}, "invalid_body"),
         ({"startsAt": "tomorrow"}, "invalid_body"),
+        ({"startsAt": "1970-01-01T00:00:00+14:00"}, "invalid_times"),
+        ({"endsAt": "9998-12-31T23:59:59-14:00"}, "invalid_times"),
         ({"metadata": []}, "invalid_body"),
+        ({"metadata": "{}"}, "invalid_body"),
         ([], "invalid_body"),
         ({"startsAt": "2027-01-01T00:00:00Z", "endsAt": "2027-01-01T00:00:00Z"}, "invalid_times"),
         ({"startsAt": "0001-01-01T00:00:00+14:00"}, "invalid_times"),
@@ -100,6 +103,14 @@ async def test_metadata_of_four_kibibytes_comes_back_as_it_was(http):
     metadata = {"text": "x" * 4085}
     assert len(json.dumps(metadata, separators=(",", ":"))) == 4096
     assert (await put(http, metadata=metadata))["metadata"] == metadata
+
+
+async def test_metadata_is_kept_as_it_was_written(http):
+    metadata = '{"price": 1.10, "big": 12345678901234567890.5, "e":1E2, "twice":1, "twice":2, "nul":"\\u0000"}'
+    response = await http.put(SEASON, content=f'{{"metadata": {metadata}}}')
+    assert f'"metadata":{metadata}' in response.text
+    assert f'"metadata":{metadata}' in (await http.get(SEASON)).text
+    assert (await put(http, metadata=None))["metadata"] is None
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/close")])
@@ -311,6 +322,12 @@ async def test_a_score_that_was_stored_is_told_so_after_the_end_too(http):
     assert await post(http, delta=2, eventId="new") == (409, "season_closed")
     assert (await http.delete(SEASON)).status_code == 200
     assert await post(http, delta=2, eventId="new") == (202, None)  # refused, the key stood for nothing
+
+
+async def test_a_score_with_the_key_of_a_delta_is_no_repetition(http):
+    assert await post(http, delta=5, eventId="k") == (202, None)
+    assert await post(http, score=5, eventId="k") == (409, "wrong_aggregation")
+    assert await post(http, delta=5, eventId="k") == (202, None)
 
 
 async def test_batches_take_what_single_scores_take(http, drain, truth):
