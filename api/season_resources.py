@@ -105,7 +105,6 @@ class SeasonResources:
         changed = await self._reads.ask(change)
         if changed == "restarted":
             await self._resets.follow(season_id)
-            self._top_cache.drop([season_id])
         return json_answer(await self._one(season_id), 201 if changed == "created" else 200, _NOW)
 
     async def get(self, call: Call) -> Answer:
