@@ -194,11 +194,11 @@ async def test_a_handler_that_awaits_something_else_is_answered_too(
     await drain()
     rank = Boards.rank
 
-    async def rank_then(self, season_id, user_id):
+    async def rank_then(self, season_id, user_id, **options):
         for _ in range(steps):
-            await rank(self, season_id, user_id)
+            await rank(self, season_id, user_id, **options)
         await awaited()
-        return await rank(self, season_id, user_id)
+        return await rank(self, season_id, user_id, **options)
 
     monkeypatch.setattr(Boards, "rank", rank_then)
     connection = await connect()
