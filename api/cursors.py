@@ -8,7 +8,7 @@ import msgspec
 
 from api.boards import Behind
 from shared.errors import InvalidRequestError
-from shared.scores import parse_score, parse_user_id
+from shared.scores import parse_score, parse_season_id, parse_user_id
 
 _PAIR = msgspec.msgpack.Decoder(tuple[int, str])
 
@@ -23,10 +23,20 @@ def place_of(cursor: str) -> Behind:
         score, user_id = _PAIR.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         return Behind(parse_score(score), parse_user_id(user_id))
     except (ValueError, msgspec.MsgspecError, InvalidRequestError) as error:
-        raise invalid_cursor() from error
+        raise _invalid_cursor() from error
 
 
-def invalid_cursor() -> InvalidRequestError:
+def season_behind(cursor: str | None) -> str:
+    """The season behind which the next page of seasons begins, '' without a cursor. Raises InvalidRequestError."""
+    if cursor is None:
+        return ""
+    try:
+        return parse_season_id(cursor)
+    except InvalidRequestError as error:
+        raise _invalid_cursor() from error
+
+
+def _invalid_cursor() -> InvalidRequestError:
     return InvalidRequestError(
         "cursor must be the nextCursor of the page before, or be left out", code="invalid_cursor"
     )

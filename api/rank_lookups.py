@@ -10,14 +10,14 @@ from starlette.routing import Route
 
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
-from api.cursors import invalid_cursor
+from api.cursors import season_behind
 from api.endpoint import Call, Endpoint, ties_in, whole_number_in
 from api.ledger_reads import LedgerReads
 from api.season_paths import ANY_SEASON
 from api.seasons_api import percentile
 from shared import standings
 from shared.errors import InvalidRequestError
-from shared.scores import MAX_RANKS, parse_season_id, parse_user_id
+from shared.scores import MAX_RANKS, parse_user_id
 
 DEFAULT_SEASONS: Final = 100
 MAX_SEASONS: Final = 1000
@@ -99,7 +99,7 @@ class RankLookups:
         user_id = parse_user_id(_user_id_in(call.scope["raw_path"]))
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_SEASONS, lowest=1, highest=MAX_SEASONS)
-        after = _season_behind(query.get("cursor"))
+        after = season_behind(query.get("cursor"))
         shared = ties_in(query)
         season_ids, more = await self._reads.ask(lambda conn: standings.seasons_of(conn, user_id, after, limit))
         found = await self._boards.ranks(season_ids, [user_id] * len(season_ids), shared=shared)
@@ -117,12 +117,3 @@ def _user_id_in(raw_path: bytes) -> str:
         return unquote_to_bytes(raw_path[len(b"/v1/users/") : -len(b"/ranks")]).decode()
     except UnicodeDecodeError as error:
         raise InvalidRequestError("userId must be percent-encoded UTF-8", code="invalid_user_id") from error
-
-
-def _season_behind(cursor: str | None) -> str:
-    if cursor is None:
-        return ""
-    try:
-        return parse_season_id(cursor)
-    except InvalidRequestError as error:
-        raise invalid_cursor() from error

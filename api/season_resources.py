@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
-from api.cursors import invalid_cursor
+from api.cursors import season_behind
 from api.endpoint import Call, Endpoint, decoded, whole_number_in
 from api.ledger_reads import LedgerReads
 from api.resets import Resets
@@ -20,7 +20,7 @@ from api.top_cache import TopCache
 from shared import season_settings
 from shared.errors import InvalidRequestError, SeasonNotFoundError
 from shared.postgres import Connection
-from shared.scores import Aggregation, Order, SeasonId, parse_season_id
+from shared.scores import Aggregation, Order, SeasonId
 from shared.season_settings import Season, Settings, State
 
 MAX_METADATA_BYTES: Final = 4096
@@ -113,7 +113,7 @@ class SeasonResources:
     async def page(self, call: Call) -> Answer:
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_PAGE, lowest=1, highest=MAX_PAGE)
-        after = _cursor(query.get("cursor"))
+        after = season_behind(query.get("cursor"))
         found = await self._reads.ask(lambda conn: season_settings.page(conn, after, limit + 1))
         items = await self._resources(found[:limit])
         return json_answer(SeasonPage(items, found[limit - 1].season_id if len(found) > limit else None), headers=_NOW)
@@ -188,15 +188,6 @@ def _resource(season: Season, players: int) -> SeasonResource:
 
 def _utc(moment: dt.datetime | None) -> dt.datetime | None:
     return None if moment is None else moment.astimezone(dt.UTC)
-
-
-def _cursor(text: str | None) -> str:
-    if text is None:
-        return ""
-    try:
-        return parse_season_id(text)
-    except InvalidRequestError as error:
-        raise invalid_cursor() from error
 
 
 def _unknown(season_id: SeasonId) -> SeasonNotFoundError:
