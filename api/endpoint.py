@@ -156,7 +156,9 @@ def score_in(query: dict[str, str]) -> int:
 def ties_in(query: dict[str, str]) -> bool:
     """Whether equal scores share a rank; InvalidRequestError when `ties` is no word that there is."""
     text = query.get("ties")
-    if text not in (None, *TIES):
+    if text is None:
+        return False
+    if text not in TIES:
         raise InvalidRequestError(f"ties must be one of {' and '.join(TIES)}, not {text[:40]!r}", code="invalid_ties")
     return text == "competition"
 
