@@ -77,9 +77,8 @@ return found
 # ARGV: MessagePack of player, how many neighbours on each side, whether equal scores share a place, …; the reply is
 # MessagePack too: how many there are, then for each player: false when it is not on the board, with -1 neighbours its
 # place and score, else member, score, … of the neighbours, then the first one's place, and the place that it shares
-# where they are shared. One script for many players: a command takes client and server as
-# long as ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a sixth
-# more.
+# where they are shared. One script for many players: a command takes client and server as long as ten more players in
+# it. One text in, one out: as arguments and lists of Redis' own they would take a sixth more.
 PLACES: Final = f"""{_BOARD}
 local asked, places = cmsgpack.unpack(ARGV[1]), {{call('ZCARD', board)}}
 for i = 1, #asked, 3 do

@@ -44,7 +44,7 @@ _Command: TypeAlias = tuple[str | int | bytes, ...]
 _Work: TypeAlias = Callable[[], Awaitable[list[Any]]]
 
 
-class Standing(NamedTuple):
+class Placing(NamedTuple):
     """Where a player stands: rank 1 = best, of `total` players."""
 
     rank: int
@@ -124,12 +124,12 @@ class Boards:
         players = _players(found, int(first), int(tied) if shared else None)
         return Page(players, int(total), int(first) + len(players.ranks) < int(total))
 
-    async def rank(self, season_id: SeasonId, user_id: UserId, *, shared: bool = False) -> Standing:
+    async def rank(self, season_id: SeasonId, user_id: UserId, *, shared: bool = False) -> Placing:
         place, total = await self._places.submit(_Place(season_id, user_id, _RANK_ONLY, shared))
         if not place:
             raise _not_on_board(season_id)
         rank, score = place
-        return Standing(rank + 1, int(score), total)
+        return Placing(rank + 1, int(score), total)
 
     async def around(self, season_id: SeasonId, user_id: UserId, size: int, *, shared: bool = False) -> Players:
         """The player with up to `size` players on each side."""
@@ -151,7 +151,7 @@ class Boards:
 
     async def ranks(
         self, season_ids: Sequence[SeasonId], user_ids: Sequence[UserId], *, shared: bool = False
-    ) -> list[Standing | None]:
+    ) -> list[Placing | None]:
         """Where each of the players stands in the season beside it; None = not on the board."""
         places = [_Place(*each, _RANK_ONLY, shared) for each in zip(season_ids, user_ids, strict=True)]
 
@@ -162,7 +162,7 @@ class Boards:
             return found
 
         found = await self._works.submit(look_up)
-        return [Standing(place[0] + 1, int(place[1]), total) if place else None for place, total in found]
+        return [Placing(place[0] + 1, int(place[1]), total) if place else None for place, total in found]
 
     async def players(self, season_ids: Sequence[SeasonId]) -> list[int]:
         """How many players each of the boards shows."""

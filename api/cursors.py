@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Final
 
 import msgspec
 
@@ -10,10 +11,11 @@ from api.boards import Behind
 from shared.errors import InvalidRequestError
 from shared.scores import parse_score, parse_season_id, parse_user_id
 
-_PAIR = msgspec.msgpack.Decoder(tuple[int, str])
+_PAIR: Final = msgspec.msgpack.Decoder(tuple[int, str])
 
 
 def cursor_behind(place: Behind) -> str:
+    """The cursor of the page that begins behind this place."""
     return urlsafe_b64encode(msgspec.msgpack.encode(tuple(place))).rstrip(b"=").decode()
 
 

@@ -106,8 +106,10 @@ async def _create_seasons(conn: Connection, scores: Sequence[Score]) -> set[Seas
     scores are for later epochs."""
     first = [score for score in scores if score.epoch in (None, _FIRST_EPOCH)]
     meant = {score.season_id: score.absolute for score in reversed(first)}
-    await ledger.create_seasons(conn, [season_id for season_id in meant if not meant[season_id]], "sum")
-    await ledger.create_seasons(conn, [season_id for season_id in meant if meant[season_id]], "best")
+    if sums := [season_id for season_id in meant if not meant[season_id]]:
+        await ledger.create_seasons(conn, sums, "sum")
+    if bests := [season_id for season_id in meant if meant[season_id]]:
+        await ledger.create_seasons(conn, bests, "best")
     others = {score.season_id for score in scores} - meant.keys()
     return others - set(await seasons.known(conn, sorted(others))) if others else set()
 

@@ -88,7 +88,7 @@ returning season_id, user_id, score
 
 
 async def compare_standings(conn: Connection, report: Report) -> int:
-    """Note each standing of the report's season that is not the sum of its events, and the number of players.
+    """Note each standing of the report's season that is not what its events come to, and the number of players.
 
     Returns how many of them `repair_standings` can't mend, because the sum leaves ±(2^53 - 1). `conn` is in
     autocommit; memory is bounded whatever the size of the season.
@@ -116,7 +116,7 @@ async def compare_standings(conn: Connection, report: Report) -> int:
 
 
 async def repair_standings(pool: Pool, projection: Projection, season_id: SeasonId) -> int:
-    """Make each standing the sum of its events, and show it; returns how many were not.
+    """Make each standing what its events come to, and show it; returns how many were not.
 
     Holds the season's lock for as long as its ledger takes to be summed. Raises as `shared.reconciliation.amend`.
     """

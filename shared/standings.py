@@ -124,8 +124,8 @@ select
   (select max(season_id) from walked), (select count(*) from walked)
 """
 
-_WALK = 10_000
-"""Seasons that one question looks through: some 30 ms."""
+_WALK: Final = 10_000
+"""Seasons that one question looks through: 19 ms where the player is in none of them."""
 
 _ALL = "select user_id, score from standings where season_id = {} and epoch = {} and score is not null"
 

@@ -198,6 +198,13 @@ async def test_a_comparison_with_the_board_reads_standings_by_key(busy_outbox):
     assert "Seq Scan on standings" not in found
 
 
+async def test_a_players_seasons_are_looked_up_by_key(busy_outbox):
+    """Also where a season is nearly all that there is."""
+    found = await plan(busy_outbox, standings.SEASONS_OF, ("", 10_000, "u5", 101))
+    assert "Index Scan using standings_pkey" in found or "Index Only Scan using standings_pkey" in found
+    assert "Seq Scan on standings" not in found
+
+
 async def test_what_operators_ask_of_pending_and_failed_events_comes_from_their_indexes(busy_outbox):
     await busy_outbox.execute("update outbox set status = 'failed', last_error = 'no' where id % 1000 = 1")
     await busy_outbox.execute("vacuum analyze")
