@@ -54,8 +54,8 @@ def migrate(dsn: str, *, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         if time.monotonic() + pause_seconds > give_up_at:
             raise MigrationError(
                 f"for {patience_seconds:g} s others held what the migration must lock ({reason}), such as an open psql "
-                f"session, a backup or a long query; no revision is half done. See which with: {_WHO}; wait for them or "
-                "end them with: select pg_terminate_backend(pid); then run it again"
+                f"session, a backup or a long query; no revision is half done. See which with: {_WHO}; wait for them "
+                "or end them with: select pg_terminate_backend(pid); then run it again"
             )
         if attempts == 1:
             log.warning("waiting for a lock, trying again", seconds=patience_seconds, reason=reason)
