@@ -116,7 +116,7 @@ def _scores(season_id: SeasonId, bodies: Sequence[ScoreBody]) -> list[Item]:
     alike = told.count(msgspec.UNSET) == 0 and others.count(msgspec.UNSET) == len(bodies)
     if (
         alike
-        and all(body.epoch is None for body in bodies)
+        and all(body.epoch is None and body.occurred_at is None for body in bodies)
         and all_acceptable(user_ids, told, [key for key in keys if key is not None], absolute=absolute)  # type: ignore[arg-type]
     ):
         return list(map(Score, repeat(season_id), user_ids, told, keys, repeat(absolute)))  # type: ignore[arg-type]

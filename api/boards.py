@@ -15,10 +15,11 @@ from redis.exceptions import RedisError, ResponseError
 from api.board_scripts import AROUND_SCORE, PLACES, TOP
 from shared import keys
 from shared.batcher import Batcher
-from shared.errors import NotOnBoardError, RedisUnavailableError
+from shared.errors import ConflictError, NotOnBoardError, RedisUnavailableError
 from shared.redis_client import Client
 from shared.scores import SeasonId, UserId
 from shared.settings import ServiceSettings
+from shared.windows import Window
 
 _CONCURRENCY: Final = 4
 _MAX_BATCH: Final = 256
@@ -60,19 +61,20 @@ class Players(NamedTuple):
     scores: Sequence[int]
 
 
+class Behind(NamedTuple):
+    """A place on a board: behind this member with this score, which need not be there any more. A member is a player's
+    id, behind its tie where there are such."""
+
+    score: int
+    member: str
+
+
 class Page(NamedTuple):
-    """Some of `total` players; `more`: there are others behind them."""
+    """Some of `total` players. `last`: the place of the last of them, None = there are no others behind it."""
 
     players: Players
     total: int
-    more: bool
-
-
-class Behind(NamedTuple):
-    """A place on a board: behind this player with this score, who need not be there any more."""
-
-    score: int
-    user_id: str
+    last: Behind | None
 
 
 class _Call(NamedTuple):
@@ -82,6 +84,7 @@ class _Call(NamedTuple):
 
 class _Place(NamedTuple):
     season_id: SeasonId
+    window: Window | None
     user_id: UserId
     size: int
     shared: bool
@@ -113,47 +116,68 @@ class Boards:
         )
 
     async def top(
-        self, season_id: SeasonId, limit: int, offset: int = 0, behind: Behind | None = None, *, shared: bool = False
+        self,
+        season_id: SeasonId,
+        limit: int,
+        offset: int = 0,
+        behind: Behind | None = None,
+        *,
+        window: Window | None = None,
+        shared: bool = False,
     ) -> Page:
         """The `limit` best players, or those after `offset` others or behind a place.
 
-        `shared`, here and below: players with equal scores share the best rank of them (1, 2, 2, 4).
+        Here and below, `window`: of the last hours or days, where the season has such boards, else ConflictError;
+        `shared`: players with equal scores share the best rank of them (1, 2, 2, 4).
         """
-        command = ("EVAL", TOP, 2, *_keys(season_id), limit, offset, *(behind or ()))
-        *found, first, tied, total = await self._calls.submit(_Call(season_id, command))
-        players = _players(found, int(first), int(tied) if shared else None)
-        return Page(players, int(total), int(first) + len(players.ranks) < int(total))
+        command = ("EVAL", TOP, 3, *_keys(season_id, window), limit, offset, *(behind or ()))
+        *found, first, tied, total, skipped = await self._calls.submit(_Call(season_id, command))
+        if not total:
+            await self._require_board(season_id, window)
+        players = _players(found, int(first), int(tied) if shared else None, int(skipped))
+        more = 0 < len(players.ranks) < int(total) - int(first)
+        return Page(players, int(total), Behind(players.scores[-1], found[-2]) if more else None)
 
-    async def rank(self, season_id: SeasonId, user_id: UserId, *, shared: bool = False) -> Placing:
-        place, total = await self._places.submit(_Place(season_id, user_id, _RANK_ONLY, shared))
+    async def rank(
+        self, season_id: SeasonId, user_id: UserId, *, window: Window | None = None, shared: bool = False
+    ) -> Placing:
+        place, total, _ = await self._places.submit(_Place(season_id, window, user_id, _RANK_ONLY, shared))
         if not place:
-            raise _not_on_board(season_id)
+            raise await self._not_on_board(season_id, window, total)
         rank, score = place
         return Placing(rank + 1, int(score), total)
 
-    async def around(self, season_id: SeasonId, user_id: UserId, size: int, *, shared: bool = False) -> Players:
+    async def around(
+        self, season_id: SeasonId, user_id: UserId, size: int, *, window: Window | None = None, shared: bool = False
+    ) -> Players:
         """The player with up to `size` players on each side."""
-        place, _ = await self._places.submit(_Place(season_id, user_id, size, shared))
+        place, total, skipped = await self._places.submit(_Place(season_id, window, user_id, size, shared))
         if not place:
-            raise _not_on_board(season_id)
+            raise await self._not_on_board(season_id, window, total)
         tied = place.pop() if shared else None
         first = place.pop()
-        return _players(place, first, tied)
+        return _players(place, first, tied, skipped)
 
     async def around_score(
-        self, season_id: SeasonId, score: int, size: int, *, shared: bool = False
+        self, season_id: SeasonId, score: int, size: int, *, window: Window | None = None, shared: bool = False
     ) -> tuple[Players, int]:
         """Up to `size` players on each side of where that score would stand, behind all that are as good, and the rank
         that it would have."""
-        command = ("EVAL", AROUND_SCORE, 2, *_keys(season_id), score, size)
-        *found, first, tied, place, best = await self._calls.submit(_Call(season_id, command))
-        return _players(found, int(first), int(tied) if shared else None), int(best if shared else place) + 1
+        command = ("EVAL", AROUND_SCORE, 3, *_keys(season_id, window), score, size)
+        *found, first, tied, place, best, skipped = await self._calls.submit(_Call(season_id, command))
+        if not found:
+            await self._require_board(season_id, window)
+        players = _players(found, int(first), int(tied) if shared else None, int(skipped))
+        return players, int(best if shared else place) + 1
 
     async def ranks(
         self, season_ids: Sequence[SeasonId], user_ids: Sequence[UserId], *, shared: bool = False
     ) -> list[Placing | None]:
         """Where each of the players stands in the season beside it; None = not on the board."""
-        places = [_Place(*each, _RANK_ONLY, shared) for each in zip(season_ids, user_ids, strict=True)]
+        places = [
+            _Place(season_id, None, user_id, _RANK_ONLY, shared)
+            for season_id, user_id in zip(season_ids, user_ids, strict=True)
+        ]
 
         async def look_up() -> list[Any]:
             found: list[Any] = []
@@ -162,7 +186,7 @@ class Boards:
             return found
 
         found = await self._works.submit(look_up)
-        return [Placing(place[0] + 1, int(place[1]), total) if place else None for place, total in found]
+        return [Placing(place[0] + 1, int(place[1]), total) if place else None for place, total, _ in found]
 
     async def players(self, season_ids: Sequence[SeasonId]) -> list[int]:
         """How many players each of the boards shows."""
@@ -170,25 +194,42 @@ class Boards:
         replies = await self._works.submit(partial(self._replies, commands, season_ids)) if commands else []
         return [_right(reply) for reply in replies]
 
+    async def _not_on_board(self, season_id: SeasonId, window: Window | None, total: int) -> NotOnBoardError:
+        if not total:
+            await self._require_board(season_id, window)
+        return NotOnBoardError(f"this userId is not on the board of season {season_id}")
+
+    async def _require_board(self, season_id: SeasonId, window: Window | None) -> None:
+        """Asked where a window's board is empty, which that of a season without windows always is."""
+        if window is None:
+            return
+        windows = await self._calls.submit(_Call(season_id, ("HGET", keys.meta(season_id), "windows")))
+        if windows == "0":
+            raise ConflictError(
+                f"season {season_id} has no windows: PUT it with windows true before its first score, or leave window "
+                "out",
+                code="windows_off",
+            )
+
     async def _call_all(self, calls: list[_Call]) -> list[Any]:
         return await self._replies([call.command for call in calls], [call.season_id for call in calls])
 
     async def _look_up_places(self, places: list[_Place]) -> list[Any]:
-        of_seasons: defaultdict[SeasonId, list[int]] = defaultdict(list)
+        of_boards: defaultdict[tuple[SeasonId, Window | None], list[int]] = defaultdict(list)
         for number, place in enumerate(places):
-            of_seasons[place.season_id].append(number)
+            of_boards[place[:2]].append(number)
         scripts = [
-            (season_id, numbers[first : first + _PER_SCRIPT])
-            for season_id, numbers in of_seasons.items()
+            (board, numbers[first : first + _PER_SCRIPT])
+            for board, numbers in of_boards.items()
             for first in range(0, len(numbers), _PER_SCRIPT)
         ]
         commands = []
-        for season_id, numbers in scripts:
+        for board, numbers in scripts:
             asked: list[str | int | bool] = []
             for number in numbers:
-                asked += places[number][1:]
-            commands.append(("EVAL", PLACES, 2, *_keys(season_id), msgspec.msgpack.encode(asked)))
-        replies = await self._replies(commands, [season_id for season_id, _ in scripts], **_BYTES)
+                asked += places[number][2:]
+            commands.append(("EVAL", PLACES, 3, *_keys(*board), msgspec.msgpack.encode(asked)))
+        replies = await self._replies(commands, [board[0] for board, _ in scripts], **_BYTES)
         found: list[Any] = [None] * len(places)
         for (_, numbers), reply in zip(scripts, replies, strict=True):
             told = [reply] * len(numbers) if isinstance(reply, Exception) else _unpacked(reply, len(numbers))
@@ -225,23 +266,24 @@ async def _do_all(works: list[_Work]) -> list[list[Any]]:
     return [await work() for work in works]
 
 
-def _keys(season_id: SeasonId) -> tuple[str, str]:
-    return keys.board(season_id), keys.meta(season_id)
+def _keys(season_id: SeasonId, window: Window | None) -> tuple[str, str, str]:
+    return keys.board(season_id, window), keys.meta(season_id), keys.ties(season_id, window)
 
 
 def _unpacked(reply: bytes, players: int) -> list[Any]:
-    """What PLACES says of each player, with how many players there are."""
+    """What PLACES says of each player, with how many players there are, and how much of each member is its tie."""
     try:
-        total, *places = msgspec.msgpack.decode(reply)
+        total, skipped, *places = msgspec.msgpack.decode(reply)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # a member that is no text: nobody but us may write
         log.warning("look-up failed", error=f"a member is no text: {error}")
         return [_unreadable()] * players
-    return [(place, total) for place in places]
+    return [(place, total, skipped) for place in places]
 
 
-def _players(found: list[str], first: int, tied: int | None) -> Players:
-    """Of player, score, …; `first`: the first one's place, `tied`: the one that it shares, None = places are not
-    shared."""
+def _players(found: list[str], first: int, tied: int | None, skipped: int) -> Players:
+    """Of member, score, …; `first`: the first one's place, `tied`: the one that it shares, None = places are not
+    shared; `skipped`: so much of each member is its tie."""
+    user_ids = [member[skipped:] for member in found[::2]] if skipped else found[::2]
     scores = list(map(int, found[1::2]))
     ranks: Sequence[int] = range(first + 1, first + 1 + len(scores))
     if tied is not None and scores:
@@ -249,7 +291,7 @@ def _players(found: list[str], first: int, tied: int | None) -> Players:
         for rank, before, score in zip(ranks[1:], scores, scores[1:], strict=False):
             shared.append(shared[-1] if score == before else rank)
         ranks = shared
-    return Players(ranks, found[::2], scores)
+    return Players(ranks, user_ids, scores)
 
 
 def _right(reply: Any) -> Any:
@@ -260,7 +302,3 @@ def _right(reply: Any) -> Any:
 
 def _unreadable() -> RedisUnavailableError:
     return RedisUnavailableError("this board can't be read at the moment; try again shortly")
-
-
-def _not_on_board(season_id: SeasonId) -> NotOnBoardError:
-    return NotOnBoardError(f"this userId is not on the board of season {season_id}")

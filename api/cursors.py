@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
 from api.boards import Behind
 from shared.errors import InvalidRequestError
-from shared.scores import parse_score, parse_season_id, parse_user_id
+from shared.projection import TIE_LENGTH
+from shared.scores import MAX_USER_ID_LENGTH, parse_score, parse_season_id
 
-_PAIR: Final = msgspec.msgpack.Decoder(tuple[int, str])
+_Member: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=TIE_LENGTH + MAX_USER_ID_LENGTH)]
+_PAIR: Final = msgspec.msgpack.Decoder(tuple[int, _Member])
 
 
 def cursor_behind(place: Behind) -> str:
@@ -22,8 +24,8 @@ def cursor_behind(place: Behind) -> str:
 def place_of(cursor: str) -> Behind:
     """The place that `cursor_behind` was given. Raises InvalidRequestError."""
     try:
-        score, user_id = _PAIR.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return Behind(parse_score(score), parse_user_id(user_id))
+        score, member = _PAIR.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return Behind(parse_score(score), member)
     except (ValueError, msgspec.MsgspecError, InvalidRequestError) as error:
         raise _invalid_cursor() from error
 

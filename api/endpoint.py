@@ -15,6 +15,7 @@ from api.answers import Answer, head_of, request_id, send_answer
 from api.errors import error_answer, internal_error
 from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError, UnavailableError
 from shared.scores import SeasonId, UserId, parse_score, parse_season_id, parse_user_id
+from shared.windows import WINDOWS, Window
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 _MAX_DIGITS: Final = 8
@@ -161,6 +162,20 @@ def ties_in(query: dict[str, str]) -> bool:
     if text not in TIES:
         raise InvalidRequestError(f"ties must be one of {' and '.join(TIES)}, not {text[:40]!r}", code="invalid_ties")
     return text == "competition"
+
+
+def window_in(query: dict[str, str]) -> Window | None:
+    """The window from the query, None = all time; InvalidRequestError when it is none that there is."""
+    text = query.get("window")
+    if text is None:
+        return None
+    for window in WINDOWS:
+        if text == window:
+            return window
+    raise InvalidRequestError(
+        f"window must be one of {', '.join(WINDOWS)}, or left out for all time, not {text[:40]!r}",
+        code="invalid_window",
+    )
 
 
 def whole_number_in(query: dict[str, str], name: str, default: int, lowest: int, highest: int) -> int:

@@ -7,6 +7,7 @@ outcome is unknown is not tried again here.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
@@ -16,7 +17,7 @@ import structlog
 from shared import ledger, seasons
 from shared.errors import ConflictError, InvalidRequestError, KeyReusedError, LeaderboardError, PostgresUnavailableError
 from shared.postgres import REFUSED, Connection, Pool, renew_if_lost
-from shared.scores import Score, SeasonId
+from shared.scores import Rules, Score, SeasonId, rules_of_first
 from shared.wakeups import Wakeups
 
 Result: TypeAlias = LeaderboardError | bool
@@ -106,10 +107,11 @@ async def _create_seasons(conn: Connection, scores: Sequence[Score]) -> set[Seas
     scores are for later epochs."""
     first = [score for score in scores if score.epoch in (None, _FIRST_EPOCH)]
     meant = {score.season_id: score.absolute for score in reversed(first)}
-    if sums := [season_id for season_id in meant if not meant[season_id]]:
-        await ledger.create_seasons(conn, sums, "sum")
-    if bests := [season_id for season_id in meant if meant[season_id]]:
-        await ledger.create_seasons(conn, bests, "best")
+    by_rules: defaultdict[Rules, list[SeasonId]] = defaultdict(list)
+    for season_id, absolute in meant.items():
+        by_rules[rules_of_first(season_id, absolute=absolute)].append(season_id)
+    for rules, season_ids in sorted(by_rules.items()):
+        await ledger.create_seasons(conn, season_ids, rules)
     others = {score.season_id for score in scores} - meant.keys()
     return others - set(await seasons.known(conn, sorted(others))) if others else set()
 

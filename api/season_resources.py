@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 from starlette.routing import Route
@@ -16,26 +16,22 @@ from api.endpoint import Call, Endpoint, decoded, whole_number_in
 from api.ledger_reads import LedgerReads
 from api.resets import Resets
 from api.season_paths import ANY_SEASON, SEASONS, WRONG_SEASON, ByMethod, OnlyItsMethod
+from api.seasons_api import Moment
 from api.top_cache import TopCache
 from shared import season_settings
 from shared.errors import InvalidRequestError, SeasonNotFoundError
 from shared.postgres import Connection
-from shared.scores import Aggregation, Order, SeasonId
+from shared.scores import Aggregation, Order, Rules, SeasonId, TieBreak, parse_moment
 from shared.season_settings import Season, Settings, State
 
 MAX_METADATA_BYTES: Final = 4096
 DEFAULT_PAGE: Final = 100
 MAX_PAGE: Final = 1000
 
-_FIRST_YEAR: Final = 1970
-_LAST_YEAR: Final = 9998
-
 _NOW: Final = (NO_STORE,)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _NULL: Final = msgspec.Raw(b"null")
 _MICROSECONDS: Final = 1_000_000
-
-Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 
 class SeasonBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -43,6 +39,8 @@ class SeasonBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fie
 
     aggregation: Aggregation = "sum"
     order: Order = "desc"
+    windows: bool = False
+    tie_break: TieBreak = "member"
     starts_at: Moment | None = None
     ends_at: Moment | None = None
     metadata: msgspec.Raw = msgspec.field(default_factory=lambda: _NULL)
@@ -57,6 +55,8 @@ class SeasonResource(msgspec.Struct, frozen=True, rename="camel"):
     players: int
     aggregation: Aggregation
     order: Order
+    windows: bool
+    tie_break: TieBreak
     starts_at: dt.datetime | None
     ends_at: dt.datetime | None
     closed_at: dt.datetime | None
@@ -143,11 +143,11 @@ class SeasonResources:
 
 
 def _settings(body: SeasonBody) -> Settings:
-    if not all(moment is None or _is_a_year_of_ours(moment) for moment in (body.starts_at, body.ends_at)):
-        raise InvalidRequestError(
-            f"startsAt and endsAt must be in the years {_FIRST_YEAR} to {_LAST_YEAR}", code="invalid_times"
-        )
-    if body.starts_at is not None and body.ends_at is not None and body.starts_at >= body.ends_at:
+    starts_at, ends_at = (
+        None if moment is None else parse_moment(moment, name, "invalid_times")
+        for moment, name in ((body.starts_at, "startsAt"), (body.ends_at, "endsAt"))
+    )
+    if starts_at is not None and ends_at is not None and starts_at >= ends_at:
         raise InvalidRequestError("startsAt must be before endsAt", code="invalid_times")
     metadata = None if body.metadata == _NULL else bytes(body.metadata)
     if metadata is not None:
@@ -156,15 +156,8 @@ def _settings(body: SeasonBody) -> Settings:
         raise InvalidRequestError(
             f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON, not {len(metadata)}", code="invalid_metadata"
         )
-    return Settings(
-        body.aggregation, body.order, body.starts_at, body.ends_at, None if metadata is None else metadata.decode()
-    )
-
-
-def _is_a_year_of_ours(moment: dt.datetime) -> bool:
-    """As it is written, and in UTC, which some moments of the years 1 and 9999 have none of."""
-    years = range(_FIRST_YEAR, _LAST_YEAR + 1)
-    return moment.year in years and moment.astimezone(dt.UTC).year in years
+    rules = Rules(body.aggregation, body.order, body.windows, body.tie_break)
+    return Settings(rules, starts_at, ends_at, None if metadata is None else metadata.decode())
 
 
 def _resource(season: Season, players: int) -> SeasonResource:
@@ -174,8 +167,10 @@ def _resource(season: Season, players: int) -> SeasonResource:
         state=season.state,
         epoch=season.epoch,
         players=players,
-        aggregation=settings.aggregation,
-        order=settings.order,
+        aggregation=settings.rules.aggregation,
+        order=settings.rules.order,
+        windows=settings.rules.windows,
+        tie_break=settings.rules.tie_break,
         starts_at=_utc(settings.starts_at),
         ends_at=_utc(settings.ends_at),
         closed_at=_utc(season.closed_at),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from starlette.routing import Route
 
 from api.answers import NO_STORE, Answer, json_answer
-from api.boards import Behind, Boards
+from api.boards import Boards
 from api.cursors import cursor_behind, place_of
-from api.endpoint import Call, Endpoint, score_in, ties_in, user_id_in, whole_number_in
+from api.endpoint import Call, Endpoint, score_in, ties_in, user_id_in, whole_number_in, window_in
 from api.intake import Intake
 from api.season_paths import ANY_SEASON
 from api.top_cache import TopCache, key_of
@@ -28,6 +29,7 @@ from shared.scores import (
     parse_delta,
     parse_epoch,
     parse_idempotency_key,
+    parse_moment,
     parse_score,
     parse_user_id,
 )
@@ -37,15 +39,19 @@ _REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
 
 _NOW: Final = (NO_STORE,)
 
+Moment: TypeAlias = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+"""RFC 3339, with the offset from UTC."""
+
 
 class ScoreBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """One of `delta` and `score`."""
+    """One of `delta` and `score`. `occurred_at`: when it was reached, else when it arrives."""
 
     user_id: str
     delta: int | msgspec.UnsetType = msgspec.UNSET
     score: int | msgspec.UnsetType = msgspec.UNSET
     event_id: str | None = None
     epoch: int | None = None
+    occurred_at: Moment | None = None
 
 
 class Queued(msgspec.Struct, frozen=True, rename="camel"):
@@ -131,36 +137,38 @@ class SeasonsApi:
         if cursor is not None and "offset" in query:
             raise InvalidRequestError("send offset or cursor, not both", code="invalid_cursor")
         behind = None if cursor is None else place_of(cursor)
-        shared = ties_in(query)
+        window, shared = window_in(query), ties_in(query)
 
         async def load() -> bytes:
-            players, total, more = await self._boards.top(season_id, limit, offset, behind, shared=shared)
+            found = await self._boards.top(season_id, limit, offset, behind, window=window, shared=shared)
+            players, total, last = found
             items = list(map(RankedPlayer, *players))
-            more = more and len(items) > 0
-            next_cursor = cursor_behind(Behind(items[-1].score, items[-1].user_id)) if more else None
+            next_cursor = None if last is None else cursor_behind(last)
             return msgspec.json.encode(Top(season_id, items, total, next_cursor))
 
-        found = await self._top_cache.fetch(key_of(call.scope), season_id, load)
-        return found.to(call.header(b"if-none-match"))
+        kept = await self._top_cache.fetch(key_of(call.scope), season_id, load)
+        return kept.to(call.header(b"if-none-match"))
 
     async def rank(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
         user_id = user_id_in(query)
-        rank, score, total = await self._boards.rank(season_id, user_id, shared=ties_in(query))
+        window, shared = window_in(query), ties_in(query)
+        rank, score, total = await self._boards.rank(season_id, user_id, window=window, shared=shared)
         return json_answer(Rank(season_id, user_id, rank, score, percentile(rank, total), total), headers=_NOW)
 
     async def around(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
         size = whole_number_in(query, "range", default=DEFAULT_AROUND_RANGE, lowest=0, highest=MAX_AROUND_RANGE)
+        window, shared = window_in(query), ties_in(query)
         if "score" in query and "userId" not in query:
             score = score_in(query)
-            players, rank = await self._boards.around_score(season_id, score, size, shared=ties_in(query))
+            players, rank = await self._boards.around_score(season_id, score, size, window=window, shared=shared)
             found = AroundScore(season_id, score, rank, size, list(map(RankedPlayer, *players)))
             return json_answer(found, headers=_NOW)
         if "score" in query:
             raise InvalidRequestError("send userId or score, not both", code="invalid_query")
         user_id = user_id_in(query)
-        players = await self._boards.around(season_id, user_id, size, shared=ties_in(query))
+        players = await self._boards.around(season_id, user_id, size, window=window, shared=shared)
         items = list(map(RankedPlayer, *players))
         return json_answer(Around(season_id, user_id, size, items), headers=_NOW)
 
@@ -172,11 +180,13 @@ def percentile(rank: int, total: int) -> float:
 
 def score_of(season_id: SeasonId, body: ScoreBody, key: IdempotencyKey | None) -> Score:
     """The score that a body says. Raises InvalidRequestError."""
-    user_id, epoch = parse_user_id(body.user_id), parse_epoch(body.epoch)
+    user_id, epoch, at = parse_user_id(body.user_id), parse_epoch(body.epoch), body.occurred_at
+    if at is not None:
+        at = parse_moment(at, "occurredAt", "invalid_time")
     if body.score is msgspec.UNSET and body.delta is not msgspec.UNSET:
-        return Score(season_id, user_id, parse_delta(body.delta), key, epoch=epoch)
+        return Score(season_id, user_id, parse_delta(body.delta), key, epoch=epoch, occurred_at=at)
     if body.delta is msgspec.UNSET and body.score is not msgspec.UNSET:
-        return Score(season_id, user_id, parse_score(body.score), key, absolute=True, epoch=epoch)
+        return Score(season_id, user_id, parse_score(body.score), key, absolute=True, epoch=epoch, occurred_at=at)
     raise InvalidRequestError(
         "the body must hold one of delta, the points to add, and score, the score that was reached", code="invalid_body"
     )

@@ -95,6 +95,8 @@ def _told(difference: Difference) -> str:
     match difference.kind:
         case "board behind":
             return "board behind: a worker's audit repairs it within about a second; is one running?"
+        case "minute missing" | "minute extra" | "minute wrong":
+            sides = ("ledger", "minute")
         case "standing missing" | "standing extra" | "standing wrong":
             sides = ("ledger", "standing")
         case _:
@@ -102,7 +104,9 @@ def _told(difference: Difference) -> str:
     expected, found = (
         "nothing" if score is None else f"{score:,.16g}" for score in (difference.expected, difference.found)
     )
-    return f"{difference.kind}: {difference.user_id}, {sides[0]} {expected}, {sides[1]} {found}"
+    where = f" in the last {difference.window}" if difference.window else ""
+    when = ", reached at another moment" if expected == found else ""
+    return f"{difference.kind}{where}: {difference.user_id}, {sides[0]} {expected}, {sides[1]} {found}{when}"
 
 
 def _summary(reports: list[Report]) -> str:
@@ -135,6 +139,7 @@ def _document(report: Report) -> dict[str, Any]:
             {
                 "kind": camel(difference.kind),
                 "userId": difference.user_id or None,
+                "window": difference.window,
                 "expected": difference.expected,
                 "found": difference.found,
             }

@@ -15,13 +15,14 @@ from typing import Final, NamedTuple
 
 import psycopg
 
-from shared import outbox, seasons, standings
+from shared import outbox, seasons, standings, window_minutes
 from shared.findings import Difference, Report, kind_of
 from shared.postgres import Connection, Pool
-from shared.projection import Projection, Stored
+from shared.projection import Projection, Shown, Stored, places_of
 from shared.reconciliation import amend, fits, retried_when_late
-from shared.scores import SeasonId, UserId
+from shared.scores import PLAIN, Rules, SeasonId, UserId
 from shared.standings import Standing
+from shared.windows import BOARDS
 
 _CHUNK: Final = 2000
 _RECHECK: Final = 500
@@ -70,39 +71,41 @@ class BoardCheck:
 
         Raises BehindError, or UnsettledError when the season stays locked or players' events stay pending.
         """
-        await self._require_settled()
+        rules = await self._require_settled()
         after = ""
         while True:
             async with self._pool.connection() as conn:
-                page = await standings.page(conn, self._season_id, after, _CHUNK)
+                page = await standings.page(conn, self._season_id, rules, after, _CHUNK)
             if not page:
                 break
             after = page[-1].user_id
-            _, scores = await self._projection.look(self._season_id, [row.user_id for row in page])
-            suspects = [row.user_id for row, score in zip(page, scores, strict=True) if row.score != score]
+            _, found = await self._projection.look(self._season_id, rules, [row.user_id for row in page])
+            suspects = [row.user_id for row, shown in zip(page, found, strict=True) if places_of(row, rules) != shown]
             await self._look_closer(suspects)
             await self._pace(len(page))
-        async for members in self._projection.members(self._season_id, _CHUNK):
+        async for members in self._projection.members(self._season_id, rules, _CHUNK):
             async with self._pool.connection() as conn:
-                known = await standings.of_players(conn, self._season_id, members)
+                known = await standings.of_players(conn, self._season_id, rules, members)
             # Those with a standing or a tombstone were compared above, or came later.
             await self._look_closer([user_id for user_id in members if user_id not in known])
-        stored, _ = await self._projection.look(self._season_id, [])
-        self._report.board_players = stored.members
+        self._report.board_players = await self._projection.players(self._season_id)
         if self._waiting:
             raise UnsettledError(
                 f"{self._waiting} players differ, but have scores pending that a batch which never committed may have "
                 "shown"
             )
 
-    async def _require_settled(self) -> None:
-        """A board that is behind is not worth reading player by player."""
+    async def _require_settled(self) -> Rules:
+        """A board that is behind is not worth reading player by player. Returns the season's rules."""
         async with self._pool.connection() as conn:
             fence = await seasons.fence(conn, self._season_id)
-        stored, _ = await self._projection.look(self._season_id, [])
-        if fence is not None and not fits(fence, stored):
+        if fence is None:
+            return PLAIN
+        stored, _ = await self._projection.look(self._season_id, fence.rules, [])
+        if not fits(fence, stored):
             # Batches may have passed between the two: only the lock tells.
             await self._compare_under_lock([])
+        return fence.rules
 
     async def _look_closer(self, suspects: Sequence[UserId]) -> None:
         for start in range(0, len(suspects), _RECHECK):
@@ -131,14 +134,15 @@ class BoardCheck:
         try:
             async with self._pool.connection() as conn, conn.transaction():
                 (fence,) = await seasons.lock(conn, [self._season_id])
-                expected = await standings.of_players(conn, self._season_id, user_ids)
-                stored, scores = await self._projection.look(self._season_id, user_ids)
+                rules = fence.rules
+                known = await standings.of_players(conn, self._season_id, rules, user_ids)
+                stored, found = await self._projection.look(self._season_id, rules, user_ids)
                 if not fits(fence, stored):
                     raise BehindError(f"the board is behind: it says {_told(stored)}, the ledger {_told(fence)}")
                 wrong = [
-                    Difference(kind_of("board", expected.get(user_id), score), user_id, expected.get(user_id), score)
-                    for user_id, score in zip(user_ids, scores, strict=True)
-                    if score != expected.get(user_id)
+                    difference
+                    for user_id, shown in zip(user_ids, found, strict=True)
+                    if (difference := _difference(user_id, known.get(user_id), rules, shown)) is not None
                 ]
                 pending = await self._pending(conn, wrong)
                 wrong = [difference for difference in wrong if difference.user_id not in pending]
@@ -149,10 +153,13 @@ class BoardCheck:
         return _Verdict(wrong, sorted(pending))
 
     async def _pending(self, conn: Connection, wrong: Sequence[Difference]) -> set[UserId]:
-        """Asked under the lock: while we hold it, no event of the season ceases to be pending."""
+        """Asked under the lock: while we hold it, no event of the season ceases to be pending, and none leaves a
+        window."""
         if not wrong:
             return set()
-        return await outbox.pending_players(conn, self._season_id, [difference.user_id for difference in wrong])
+        user_ids = [difference.user_id for difference in wrong]
+        leaving = await window_minutes.players_due(conn, self._season_id, user_ids)
+        return leaving | await outbox.pending_players(conn, self._season_id, user_ids)
 
     async def _send_again(self, conn: Connection, user_ids: list[UserId]) -> None:
         # With a new token on the standings, a roll-back of Redis to what is wrong now is repaired as well.
@@ -162,8 +169,20 @@ class BoardCheck:
         await amend(conn, self._projection, self._season_id, change)
 
 
+def _difference(
+    user_id: UserId, standing: Standing | None, rules: Rules, shown: Sequence[Shown | None]
+) -> Difference | None:
+    """How what the boards show of a player differs from the standing, on the first board where it does."""
+    places = places_of(standing or Standing(SeasonId(""), user_id, None), rules)
+    for window, expected, found in zip(BOARDS, places, shown, strict=False):
+        if expected != found:
+            scores = expected and expected.score, found and found.score
+            return Difference(kind_of("board", *scores), user_id, *scores, window)
+    return None
+
+
 def _told(where: Stored | seasons.Fence) -> str:
     told = f"timeline {where.timeline}, epoch {where.epoch}, token {where.token}"
     if isinstance(where, Stored) and where.noted != where.members:
-        told += f", {where.noted} players of whom {where.members} are there"
+        told += f", {where.noted} entries of which {where.members} are there"
     return told

@@ -7,31 +7,45 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from shared.scores import SeasonId, UserId
+from shared.windows import Window
 
 Kind: TypeAlias = Literal[
     "standing missing",
     "standing extra",
     "standing wrong",
+    "minute missing",
+    "minute extra",
+    "minute wrong",
     "board missing",
     "board extra",
     "board wrong",
     "board behind",
 ]
 
+_KINDS: Final[dict[tuple[str, str], Kind]] = {
+    (where, how): kind
+    for kind in get_args(Kind)
+    for where, how in [kind.split()]
+}
+
 _NAMED: Final = 5
 """Differences that a report names; it counts all."""
 
 
 class Difference(NamedTuple):
-    """A player whose score is not what it must be; None = not there. `board behind` names nobody."""
+    """A player whose score is not what it must be; None = not there. `board behind` names nobody.
+
+    Scores that are equal were not reached at the same moment. `window`: on whose board, None = on that of all time.
+    """
 
     kind: Kind
     user_id: UserId
-    expected: int | None
+    expected: float | None
     found: float | None
+    window: Window | None = None
 
 
 @dataclass
@@ -69,10 +83,11 @@ class Report:
         return self.remaining == 0 and self.unsettled is None
 
 
-def kind_of(where: Literal["standing", "board"], expected: int | None, found: float | None) -> Kind:
+def kind_of(where: Literal["standing", "minute", "board"], expected: float | None, found: float | None) -> Kind:
     """How two scores that are not equal differ."""
+    how: Literal["missing", "extra", "wrong"] = "wrong"
     if found is None:
-        return "standing missing" if where == "standing" else "board missing"
-    if expected is None:
-        return "standing extra" if where == "standing" else "board extra"
-    return "standing wrong" if where == "standing" else "board wrong"
+        how = "missing"
+    elif expected is None:
+        how = "extra"
+    return _KINDS[where, how]

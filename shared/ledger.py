@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import psycopg
 
 from shared.postgres import Connection
-from shared.scores import Aggregation, Score
+from shared.scores import PLAIN, Rules, Score
 
 # Why a season does not take a score, null where it does: one word that is told to who sent it (`Refusal`).
 _REFUSAL = """
@@ -28,25 +28,27 @@ _REFUSAL = """
 # back; as a rule nothing does.
 #
 # Scores are numbered before the join, which may turn their order around: events are folded in the order of their ids.
+# Each is a microsecond later than the one before it, so that the first of a statement is the earliest.
 #
 # Ids come as one text, joined by a control character, which no id can hold: an array parameter would be taken apart
-# element by element in Python, at twice the price of the insert. The last two arrays may be shorter: nulls follow.
+# element by element in Python, at twice the price of the insert. The last arrays may be shorter: nulls follow.
 _APPEND = f"""
 with incoming as materialized (
-  select given.id, given.place, given.season_id, given.user_id, given.delta, seasons.epoch, {_REFUSAL} as refusal
+  select given.id, given.place, given.season_id, given.user_id, given.delta, given.created_at, given.occurred_at,
+    seasons.epoch, {_REFUSAL} as refusal
   from (
-    select nextval('score_events_id_seq') as id, sent.*
-    from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[], %s::boolean[], %s::int[])
-      with ordinality as sent (season_id, user_id, delta, absolute, epoch, place)
+    select nextval('score_events_id_seq') as id, now() + sent.place * interval '1 microsecond' as created_at, sent.*
+    from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[], %s::boolean[], %s::int[],
+      %s::timestamptz[]) with ordinality as sent (season_id, user_id, delta, absolute, epoch, occurred_at, place)
   ) as given
   left join seasons on seasons.season_id = given.season_id
 ), entry as (
-  insert into score_events (season_id, epoch, id, user_id, delta) overriding system value
-  select season_id, epoch, id, user_id, delta from incoming where refusal is null
-  returning id, season_id, epoch, user_id, delta
+  insert into score_events (season_id, epoch, id, user_id, delta, created_at, occurred_at) overriding system value
+  select season_id, epoch, id, user_id, delta, created_at, occurred_at from incoming where refusal is null
+  returning id, season_id, epoch, user_id, delta, created_at, occurred_at
 ), event as (
-  insert into outbox (id, event_type, season_id, epoch, user_id, delta)
-  select id, 'score', season_id, epoch, user_id, delta from entry
+  insert into outbox (id, event_type, season_id, epoch, user_id, delta, created_at, occurred_at)
+  select id, 'score', season_id, epoch, user_id, delta, created_at, occurred_at from entry
 )
 select place, refusal, epoch from incoming where refusal is not null
 """  # noqa: S608 - made of constants
@@ -57,13 +59,13 @@ select place, refusal, epoch from incoming where refusal is not null
 _APPEND_KEYED = f"""
 with incoming as materialized (
   select given.id, given.place, given.season_id, given.user_id, given.delta, nullif(given.key, '') as key,
-    seasons.epoch, {_REFUSAL} as refusal
+    given.created_at, given.occurred_at, seasons.epoch, {_REFUSAL} as refusal
   from (
-    select nextval('score_events_id_seq') as id, sent.*
+    select nextval('score_events_id_seq') as id, now() + sent.place * interval '1 microsecond' as created_at, sent.*
     from unnest(
       string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f'), %s::bigint[], %s::boolean[], %s::int[],
-      string_to_array(%s, E'\\x1f')
-    ) with ordinality as sent (season_id, user_id, delta, absolute, epoch, key, place)
+      %s::timestamptz[], string_to_array(%s, E'\\x1f')
+    ) with ordinality as sent (season_id, user_id, delta, absolute, epoch, occurred_at, key, place)
   ) as given
   left join seasons on seasons.season_id = given.season_id
 ), fresh as (
@@ -75,12 +77,12 @@ with incoming as materialized (
 ), taken as (
   select * from incoming where refusal is null and (key is null or id in (select event_id from fresh))
 ), entry as (
-  insert into score_events (season_id, epoch, id, user_id, delta) overriding system value
-  select season_id, epoch, id, user_id, delta from taken
-  returning id, season_id, epoch, user_id, delta
+  insert into score_events (season_id, epoch, id, user_id, delta, created_at, occurred_at) overriding system value
+  select season_id, epoch, id, user_id, delta, created_at, occurred_at from taken
+  returning id, season_id, epoch, user_id, delta, created_at, occurred_at
 ), event as (
-  insert into outbox (id, event_type, season_id, epoch, user_id, delta)
-  select id, 'score', season_id, epoch, user_id, delta from entry
+  insert into outbox (id, event_type, season_id, epoch, user_id, delta, created_at, occurred_at)
+  select id, 'score', season_id, epoch, user_id, delta, created_at, occurred_at from entry
 )
 select place, refusal, epoch from incoming where id not in (select id from taken)
 """  # noqa: S608 - made of constants
@@ -100,8 +102,8 @@ join idempotency_keys as known on known.season_id = s.season_id and known.key = 
 # In order, so that two processes that create the same seasons wait for each other instead of deadlocking. Those that
 # are there are not even tried: `on conflict` waits for who holds such a row, and a worker may do so for seconds.
 _CREATE_SEASONS = """
-insert into seasons (season_id, aggregation)
-select distinct season_id, %s from unnest(%s::text[]) as s (season_id)
+insert into seasons (season_id, aggregation, sort_order, windows, tie_break)
+select distinct season_id, %s, %s, %s, %s from unnest(%s::text[]) as s (season_id)
 where not exists (select from seasons where seasons.season_id = s.season_id)
 order by season_id
 on conflict do nothing
@@ -136,13 +138,14 @@ async def append(conn: Connection, scores: Sequence[Score]) -> Sequence[Outcome]
 
     Raises UnknownSeasonError; psycopg.DataError or IntegrityError when a row breaks a constraint.
     """
-    season_ids, user_ids, deltas, keys, absolute, epochs = zip(*scores, strict=True)
+    season_ids, user_ids, deltas, keys, absolute, epochs, moments = zip(*scores, strict=True)
     incoming = (
         _SEPARATOR.join(season_ids),
         _SEPARATOR.join(user_ids),
         f"{{{','.join(map(str, deltas))}}}",
         f"{{{','.join(map(str, absolute))}}}" if any(absolute) else "{}",
         f"{{{','.join('null' if epoch is None else str(epoch) for epoch in epochs)}}}" if any(epochs) else "{}",
+        f"{{{','.join('null' if at is None else at.isoformat() for at in moments)}}}" if any(moments) else "{}",
     )
     keyed = any(keys)
     told_keys = _SEPARATOR.join(key or "" for key in keys) if keyed else ""
@@ -185,9 +188,9 @@ def _outcome(score: Score, refusal: Refusal | None, known: tuple[str, int] | tup
     return refusal or "reused"
 
 
-async def create_seasons(conn: Connection, season_ids: Sequence[str], aggregation: Aggregation = "sum") -> None:
-    """Make sure that each season has its row; who is new gets the aggregation. Rows of seasons are never deleted."""
-    await conn.execute(_CREATE_SEASONS, (aggregation, list(season_ids)))
+async def create_seasons(conn: Connection, season_ids: Sequence[str], rules: Rules = PLAIN) -> None:
+    """Make sure that each season has its row; who is new gets the rules. Rows of seasons are never deleted."""
+    await conn.execute(_CREATE_SEASONS, (*rules, list(season_ids)))
 
 
 async def purge_keys(conn: Connection, retention_hours: float, limit: int) -> int:

@@ -6,17 +6,31 @@ of it or nothing. Repairs are statements under the season's lock.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Final
 
 from psycopg import sql
 
 from shared import seasons
+from shared.aggregates import (
+    AS_OF,
+    FULL_COLUMNS,
+    LEAVES,
+    MINUTE,
+    MOMENT,
+    PLACES,
+    WITHIN,
+    aggregates,
+    names,
+)
 from shared.findings import Difference, Report, kind_of
 from shared.postgres import Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import amend, retried_when_late
-from shared.scores import MAX_SCORE, Aggregation, Order, SeasonId, UserId
+from shared.scores import MAX_SCORE, SeasonId, UserId
 from shared.standings import Standing
+from shared.windows import BOARDS
 
 _FETCH: Final = 1000
 _REPAIR_LIMIT: Final = 5000
@@ -24,37 +38,28 @@ _REPAIR_LIMIT: Final = 5000
 
 # What counts: events that were not given up and whose outbox row is done, or purged because it was. Two `not exists`,
 # each in the words of a partial index: `status <> 'done'` would read the whole outbox for every season.
-_COUNTED = """
-  select event.user_id, {score} as score, {reached_at} as reached_at, {reached_by} as reached_by
+_EVENTS = f"""
+  select event.user_id, event.delta as score, {MOMENT} as at, event.id, {{minute}} as minute, season.token, {AS_OF} as as_of
   from score_events as event
-  where event.season_id = {season_id} and event.epoch = {epoch} and event.discarded_at is null
+  join seasons as season on season.season_id = event.season_id and season.epoch = event.epoch
+  where event.season_id = {{season_id}} and event.epoch = {{epoch}} and event.discarded_at is null
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'pending')
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'failed')
-  group by event.user_id
-"""
+"""  # noqa: S608 - constants
 
-# As `shared.standings` folds.
-_SCORES: Final[dict[Aggregation, dict[str, str]]] = {
-    "sum": {"score": "sum(event.delta)", "reached_at": "null::timestamptz", "reached_by": "null::bigint"},
-    "best": {
-        "score": "(array_agg(event.delta {best}))[1]",
-        "reached_at": "(array_agg(event.created_at {best}))[1]",
-        "reached_by": "(array_agg(event.id {best}))[1]",
-    },
-    "latest": {
-        "score": "(array_agg(event.delta {latest}))[1]",
-        "reached_at": "(array_agg(event.created_at {latest}))[1]",
-        "reached_by": "(array_agg(event.id {latest}))[1]",
-    },
-}
-_BEST: Final[dict[Order, str]] = {
-    "desc": "order by event.delta desc, event.id",
-    "asc": "order by event.delta, event.id",
-}
-_LATEST: Final = "order by event.id desc"
+_COUNTED = f"""
+  select user_id, {{aggregates}} from (select *, {{within}} as within from ({_EVENTS}) as event) as event
+  group by user_id
+"""  # noqa: S608 - constants
+
+# What is to leave a window as soon as a worker looks is left alone.
+_SETTLED = f"""not exists (
+    select from window_buckets as bucket, seasons as season
+    where bucket.season_id = {{season_id}} and bucket.epoch = {{epoch}} and bucket.user_id = {{player}}
+      and season.season_id = bucket.season_id and bucket.leaves_at <= {AS_OF})"""  # noqa: S608 - constants
 
 _SHOWN = """
-  select user_id, score, reached_by from standings
+  select user_id, {columns} from standings
   where season_id = {season_id} and epoch = {epoch} and score is not null
 """
 
@@ -63,28 +68,60 @@ _SHOWN = """
 NO_NESTED_LOOPS = "set local enable_nestloop = off"
 
 # The first row holds the two counts, so that the ledger is summed once. A tombstone equals a player without events.
-COMPARE = f"""
+_COMPARE = f"""
 with ledger as materialized ({_COUNTED}), standing as materialized ({_SHOWN})
-select null, (select count(*) from ledger), (select count(*) from standing)
+select null, (select count(*) from ledger), (select count(*) from standing){{padding}}
 union all
-select user_id, ledger.score, standing.score
+select user_id, {{pairs}}
 from ledger full join standing using (user_id)
-where (ledger.score, ledger.reached_by) is distinct from (standing.score, standing.reached_by)
+where ({{of_ledger}}) is distinct from ({{of_standing}}) and {{settled}}
 """  # noqa: S608 - made of constants
 
-REPAIR = f"""
+_REPAIR = f"""
 with ledger as ({_COUNTED}), standing as ({_SHOWN})
-insert into standings as kept (season_id, epoch, user_id, score, reached_at, reached_by, token)
-select {{season_id}}, {{epoch}}, user_id, ledger.score::bigint, ledger.reached_at, ledger.reached_by,
-  (select token from seasons where season_id = {{season_id}})
+insert into standings as kept (season_id, epoch, user_id, {{columns}}, token)
+select {{season_id}}, {{epoch}}, user_id, {{told}}, (select token from seasons where season_id = {{season_id}})
 from ledger full join standing using (user_id)
-where (ledger.score, ledger.reached_by) is distinct from (standing.score, standing.reached_by)
+where ({{of_ledger}}) is distinct from ({{of_standing}}) and {{settled}}
   and coalesce(ledger.score, 0) between -{MAX_SCORE} and {MAX_SCORE}
 order by user_id limit {_REPAIR_LIMIT}
-on conflict (season_id, epoch, user_id) do update
-set score = excluded.score, reached_at = excluded.reached_at, reached_by = excluded.reached_by, token = excluded.token
-returning season_id, user_id, score
+on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{repaired}}
+returning {FULL_COLUMNS}
 """  # noqa: S608 - made of constants
+
+_MINUTES = f"""
+with event as materialized (
+  select *, {{within}} as within from ({_EVENTS}) as event
+), ledger as (
+  select user_id, minute, {LEAVES.format(minute="minute", within="within")} as leaves_at, {{of_minute}}
+  from event where within > 0 group by user_id, minute, within
+), kept as (
+  select user_id, minute, leaves_at, score, reached_at, reached_by from window_buckets
+  where season_id = {{season_id}} and epoch = {{epoch}}
+), differing as materialized (
+  select user_id, minute, ledger.score, ledger.reached_at, ledger.reached_by, ledger.leaves_at, kept.score as found
+  from ledger full join kept using (user_id, minute)
+  where (ledger.score, ledger.reached_at, ledger.reached_by, ledger.leaves_at)
+    is distinct from (kept.score, kept.reached_at, kept.reached_by, kept.leaves_at) and {{settled}}
+)"""  # noqa: S608 - constants
+
+_COMPARE_MINUTES = f"{_MINUTES} select user_id, score, found from differing"
+
+_REPAIR_MINUTES = f"""
+{_MINUTES}, extra as (
+  delete from window_buckets as bucket using differing
+  where bucket.season_id = {{season_id}} and bucket.epoch = {{epoch}} and bucket.user_id = differing.user_id
+    and bucket.minute = differing.minute and differing.score is null
+)
+insert into window_buckets as bucket (season_id, epoch, user_id, minute, score, reached_at, reached_by, leaves_at)
+select {{season_id}}, {{epoch}}, user_id, minute, score, reached_at, reached_by, leaves_at
+from differing where score is not null order by user_id, minute
+on conflict (season_id, epoch, user_id, minute) do update
+set score = excluded.score, reached_at = excluded.reached_at, reached_by = excluded.reached_by,
+  leaves_at = excluded.leaves_at
+"""  # noqa: S608 - made of constants
+
+_OF_MINUTES = (_COMPARE_MINUTES, _REPAIR_MINUTES)
 
 
 async def compare_standings(conn: Connection, report: Report) -> int:
@@ -102,17 +139,31 @@ async def compare_standings(conn: Connection, report: Report) -> int:
         if fence is None:
             return 0
         async with conn.cursor(name="differences") as cursor:
-            await cursor.execute(of_season(COMPARE, fence))
+            await cursor.execute(comparison(fence))
             counts = await cursor.fetchone()
             assert counts is not None
             report.ledger_players, report.standing_players = int(counts[1]), int(counts[2])
             while rows := await cursor.fetchmany(_FETCH):
-                for user_id, summed, standing in rows:
-                    expected = None if summed is None else int(summed)
-                    found = None if standing is None else int(standing)
-                    report.note(Difference(kind_of("standing", expected, found), UserId(user_id), expected, found))
-                    hopeless += expected is not None and abs(expected) > MAX_SCORE
+                for user_id, *scores in rows:
+                    difference = _difference(UserId(user_id), scores)
+                    report.note(difference)
+                    hopeless += abs(scores[0] or 0) > MAX_SCORE
+        if fence.rules.windows:
+            async with conn.cursor(name="minutes") as cursor:
+                await cursor.execute(_of_season(_COMPARE_MINUTES, fence))
+                while rows := await cursor.fetchmany(_FETCH):
+                    for user_id, expected, found in rows:
+                        report.note(Difference(kind_of("minute", expected, found), UserId(user_id), expected, found))
     return hopeless
+
+
+def _difference(user_id: UserId, scores: Sequence[int | Decimal | None]) -> Difference:
+    """`scores`: by ledger and standing, of all time and of each window."""
+    told = [None if score is None else int(score) for score in scores]
+    pairs = list(zip(BOARDS, told[::2], told[1::2], strict=False))
+    differing = [pair for pair in pairs if pair[1] != pair[2]]
+    window, expected, found = (differing or pairs)[0]
+    return Difference(kind_of("standing", expected, found), user_id, expected, found, window)
 
 
 async def repair_standings(pool: Pool, projection: Projection, season_id: SeasonId) -> int:
@@ -135,7 +186,9 @@ async def _repair_some(pool: Pool, projection: Projection, season_id: SeasonId) 
         fence = await seasons.fence(conn, season_id)
         assert fence is not None
         await conn.execute(NO_NESTED_LOOPS)
-        cursor = await conn.execute(of_season(REPAIR, fence))
+        if fence.rules.windows:
+            await conn.execute(_of_season(_REPAIR_MINUTES, fence))
+        cursor = await conn.execute(repair(fence))
         repaired.extend(Standing(*row) for row in await cursor.fetchall())
         return repaired
 
@@ -144,8 +197,38 @@ async def _repair_some(pool: Pool, projection: Projection, season_id: SeasonId) 
     return len(repaired)
 
 
-def of_season(query: str, fence: seasons.Fence) -> sql.Composed:
-    """COMPARE or REPAIR of this season. Values as literals: DECLARE takes no parameters."""
-    orders = {"best": _BEST[fence.order], "latest": _LATEST}
-    scores = {name: sql.SQL(text.format(**orders)) for name, text in _SCORES[fence.aggregation].items()}
-    return sql.SQL(query).format(season_id=sql.Literal(fence.season_id), epoch=sql.Literal(fence.epoch), **scores)
+def comparison(fence: seasons.Fence) -> sql.Composed:
+    """The statement that compares a season's standings with its ledger."""
+    return _of_season(_COMPARE, fence)
+
+
+def repair(fence: seasons.Fence) -> sql.Composed:
+    """The statement that makes a season's standings what its ledger comes to; the season is locked."""
+    return _of_season(_REPAIR, fence)
+
+
+def _of_season(query: str, fence: seasons.Fence) -> sql.Composed:
+    """One of these for this season. Values as literals: DECLARE takes no parameters."""
+    rules = fence.rules
+    places = PLACES if rules.windows else PLACES[:1]
+    columns = names(places).split(", ")
+    compared = [name for name in columns if not (rules.plain and name == "reached_at")]
+    of_plain_sum = "sum(score) as score, null::timestamptz as reached_at, null::bigint as reached_by"
+    parts = {
+        "aggregates": of_plain_sum if rules.plain and rules.aggregation == "sum" else aggregates(rules, places),
+        "of_minute": aggregates(rules, PLACES[:1]),
+        "minute": MINUTE.format(at=MOMENT) if rules.windows else "null::timestamptz",
+        "within": WITHIN.format(minute="minute", as_of="as_of") if rules.windows else "0",
+        "settled": _SETTLED if rules.windows else "true",
+        "player": f"coalesce(ledger.user_id, {'kept' if query in _OF_MINUTES else 'standing'}.user_id)",
+        "columns": ", ".join(columns),
+        "pairs": ", ".join(f"ledger.score{place.suffix}, standing.score{place.suffix}" for place in places),
+        "padding": ", null::bigint" * (2 * len(places) - 2),
+        "told": ", ".join(f"ledger.{name}" for name in columns),
+        "of_ledger": ", ".join(f"ledger.{name}" for name in compared),
+        "of_standing": ", ".join(f"standing.{name}" for name in compared),
+        "repaired": ", ".join(f"{name} = excluded.{name}" for name in columns),
+    }
+    for name, text in parts.items():
+        query = query.replace(f"{{{name}}}", text)
+    return sql.SQL(query).format(season_id=sql.Literal(fence.season_id), epoch=sql.Literal(fence.epoch))

@@ -5,8 +5,9 @@ Knows nothing of PostgreSQL; `shared.reconciliation` decides with both in view.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import chain
+from operator import add
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -14,19 +15,24 @@ from redis.exceptions import ReadOnlyError, RedisError
 
 from shared import keys
 from shared.redis_client import Client
-from shared.scores import Order, SeasonId, UserId
+from shared.scores import PLAIN, Order, Rules, SeasonId, UserId
 from shared.scripts import APPLY, INSPECT, LOOK, PATCH, SWAP, Script
 from shared.standings import Standing
+from shared.windows import BOARDS
 
 Verdict = Literal["stored", "applied", "late", "behind", "moved"]
+
+TIE_LENGTH: Final = 14
+"""Hexadecimal digits of a moment in microseconds: as text they stand in the same order as the numbers."""
+_LAST_MOMENT: Final = 16**TIE_LENGTH - 1
 
 _STAGING_TTL_SECONDS: Final = 3600
 """A rebuild that dies leaves its staged board behind no longer than this."""
 
 
 class Stored(NamedTuple):
-    """What a board says of itself. `base` is the last committed token that its last writer knew; `noted` players were
-    there after the last write, `members` are now."""
+    """What a season's boards say of themselves. `base` is the last committed token that their last writer knew; so many
+    entries as `noted` were there after the last write, in all of them together; `members` are now."""
 
     timeline: int
     epoch: int
@@ -41,11 +47,19 @@ class Answer(NamedTuple):
     stored: Stored
 
 
+class Shown(NamedTuple):
+    """A player on a board. `tie` stands before the player's id there: '' where the season breaks ties by ids."""
+
+    score: float
+    tie: str
+
+
 class Look(NamedTuple):
-    """What a board says of itself and the scores that it shows, all of one instant; None = not there."""
+    """What a season's boards say of themselves and what they show of some players, all of one instant: for each player
+    and each board, None = not there."""
 
     stored: Stored
-    scores: list[float | None]
+    players: list[list[Shown | None]]
 
 
 class Update(NamedTuple):
@@ -60,7 +74,7 @@ class Update(NamedTuple):
     prev: int
     token: int
     standings: Sequence[Standing] = ()
-    order: Order = "desc"
+    rules: Rules = PLAIN
 
 
 _Call: TypeAlias = tuple[SeasonId, list[str], list[Any]]
@@ -80,59 +94,99 @@ class Projection:
             [
                 (
                     update.season_id,
-                    _keys(update.season_id),
+                    _keys(update.season_id, update.rules),
                     [
-                        *(update.timeline, update.epoch, update.prev, update.token),
-                        *(_packed(update.standings), update.order),
+                        *(_stride(update.rules), update.timeline, update.epoch, update.prev, update.token),
+                        *(_packed(update.standings, update.rules), *_how_to_read(update.rules)),
                     ],
                 )
                 for update in updates
             ],
         )
 
-    async def inspect(self, season_ids: Sequence[SeasonId]) -> list[Answer | RedisError]:
-        """What each board says of itself, in one pipeline."""
-        return await self._run(INSPECT, [(season_id, _keys(season_id), []) for season_id in season_ids])
+    async def inspect(self, seasons: Sequence[tuple[SeasonId, Rules]]) -> list[Answer | RedisError]:
+        """What the boards of each season say of themselves, in one pipeline."""
+        return await self._run(
+            INSPECT, [(season_id, _keys(season_id, rules), [_stride(rules)]) for season_id, rules in seasons]
+        )
 
-    async def look(self, season_id: SeasonId, user_ids: Sequence[UserId]) -> Look:
-        """The scores of up to 5,000 players, in their order, with what the board says of itself."""
-        (reply,) = await self._replies(LOOK, [(season_id, _keys(season_id), list(user_ids))])
+    async def look(self, season_id: SeasonId, rules: Rules, user_ids: Sequence[UserId]) -> Look:
+        """Where up to 5,000 players are, in their order, with what the boards say of themselves."""
+        arguments = [_stride(rules), *user_ids]
+        (reply,) = await self._replies(LOOK, [(season_id, _keys(season_id, rules), arguments)])
         if isinstance(reply, RedisError):
             raise reply
-        *numbers, scores = reply[1:]
-        return Look(Stored(*numbers), [None if score is None else float(score) for score in scores])
+        *numbers, boards = reply[1:]
+        shown = [[None if score is None else float(score) for score in scores] for scores, _ in boards]
+        ties = [told or [""] * len(user_ids) for _, told in boards]
+        players = [
+            [
+                None if score is None else Shown(score, tie or "")
+                for score, tie in zip(
+                    (scores[number] for scores in shown), (told[number] for told in ties), strict=True
+                )
+            ]
+            for number in range(len(user_ids))
+        ]
+        return Look(Stored(*numbers), players)
 
-    async def members(self, season_id: SeasonId, chunk: int) -> AsyncIterator[list[UserId]]:
-        """All players whom the board shows from beginning to end, in chunks, in no order, some perhaps twice."""
-        cursor = None
-        while cursor != 0:
-            cursor, pairs = await self._client.zscan(keys.board(season_id), cursor or 0, count=chunk)
-            yield [UserId(str(member)) for member, _ in pairs]
+    async def members(self, season_id: SeasonId, rules: Rules, chunk: int) -> AsyncIterator[list[UserId]]:
+        """All players whom a board shows from beginning to end, in chunks, in no order, some perhaps several times."""
+        skipped = TIE_LENGTH if rules.tie_break == "earliest" else 0
+        for window in BOARDS if rules.windows else (None,):
+            cursor = None
+            while cursor != 0:
+                cursor, pairs = await self._client.zscan(keys.board(season_id, window), cursor or 0, count=chunk)
+                yield [UserId(str(member)[skipped:]) for member, _ in pairs]
+
+    async def players(self, season_id: SeasonId) -> int:
+        """How many players the board of all time shows."""
+        return int(await self._client.zcard(keys.board(season_id)))
 
     async def patch(self, update: Update, seen: Stored, standings: Sequence[Standing]) -> Answer:
-        """Write the standings and the update's token, provided that the board still says `seen`; else "moved"."""
-        arguments = [*seen, update.prev, update.token, _packed(standings), update.order]
+        """Write the standings and the update's token, provided that the boards still say `seen`; else "moved"."""
+        rules = update.rules
+        arguments = [*seen, update.prev, update.token, _packed(standings, rules), *_how_to_read(rules)]
         return await self._write_one(PATCH, update, arguments)
 
-    async def stage(self, update: Update, scores: Iterable[tuple[UserId, int]]) -> None:
-        """Add players to the board that `swap` will put in place."""
-        staging = keys.staging(update.season_id, update.token)
+    async def stage(self, update: Update, standings: Sequence[Standing]) -> int:
+        """Add players to the boards that `swap` will put in place; returns how many entries those are."""
+        rules, entries = update.rules, 0
+        stride = _stride(rules)
+        names = keys.shown(update.season_id, rules, update.token)
         async with self._client.pipeline(transaction=False) as pipe:
-            pipe.zadd(staging, dict(scores))
-            pipe.expire(staging, _STAGING_TTL_SECONDS)
+            for number, (shown, _) in enumerate(_changes(standings, rules)):
+                scores, players, ties = shown[:: stride + 1], shown[1 :: stride + 1], shown[2::3]
+                if not players:
+                    continue
+                members = list(map(add, ties, players)) if stride == 2 else players
+                pipe.zadd(names[number * stride], dict(zip(members, scores, strict=True)))
+                if stride == 2:
+                    pipe.hset(names[number * stride + 1], mapping=dict(zip(players, ties, strict=True)))
+                entries += len(members) * stride
+            for name in names:
+                pipe.expire(name, _STAGING_TTL_SECONDS)
             await pipe.execute()
+        return entries
 
     async def swap(self, update: Update, seen: Stored, staged: int) -> Answer:
-        """Replace the whole board by the staged one, provided that it still says `seen` and all `staged` members
+        """Replace the whole boards by the staged ones, provided that they still say `seen` and all `staged` entries
         are there; else "moved"."""
-        arguments = [*seen, update.timeline, update.epoch, update.prev, update.token, staged, update.order]
-        return await self._write_one(SWAP, update, arguments, keys.staging(update.season_id, update.token))
+        season_id, rules = update.season_id, update.rules
+        shown = keys.shown(season_id, rules)
+        others = [name for name in keys.all_shown(season_id) if name not in shown]
+        arguments = [
+            *(len(shown), *seen, update.timeline, update.epoch, update.prev, update.token, staged),
+            *_how_to_read(rules),
+        ]
+        return await self._write_one(SWAP, update, arguments, *keys.shown(season_id, rules, update.token), *others)
 
     async def discard_staged(self, update: Update) -> None:
-        await self._client.unlink(keys.staging(update.season_id, update.token))
+        await self._client.unlink(*keys.shown(update.season_id, update.rules, update.token))
 
     async def _write_one(self, script: Script, update: Update, arguments: list[Any], *more_keys: str) -> Answer:
-        (answer,) = await self._write(script, [(update.season_id, [*_keys(update.season_id), *more_keys], arguments)])
+        names = [*_keys(update.season_id, update.rules), *more_keys]
+        (answer,) = await self._write(script, [(update.season_id, names, [_stride(update.rules), *arguments])])
         if isinstance(answer, RedisError):
             raise answer
         return answer
@@ -164,13 +218,55 @@ class Projection:
         return replies[: len(calls)]
 
 
-def _keys(season_id: SeasonId) -> list[str]:
-    return [keys.board(season_id), keys.meta(season_id)]
+def tie_of(reached_at: int, order: Order) -> str:
+    """What stands before a player's id on a board where the first to reach a score stands higher.
+
+    `reached_at`: in microseconds. Equal scores stand in the order of their members' bytes, which is read backwards where
+    the high scores are the better ones.
+    """
+    return f"{reached_at if order == 'asc' else _LAST_MOMENT - reached_at:0{TIE_LENGTH}x}"
 
 
-def _packed(standings: Sequence[Standing]) -> bytes:
-    """What the scripts' `write` takes. Scores as text: Lua's way from a number to text is slower and has more to get
-    wrong."""
-    shown = chain.from_iterable((str(row.score), row.user_id) for row in standings if row.score is not None)
-    gone = [row.user_id for row in standings if row.score is None]
-    return msgspec.msgpack.encode((list(shown), gone))
+def places_of(standing: Standing, rules: Rules) -> list[Shown | None]:
+    """Where a player must be: on each of the season's boards, None = not there."""
+    told: Sequence[Any] = standing
+    scores, moments = told[2::2], told[3::2]
+    earliest = rules.tie_break == "earliest"
+    return [
+        None if score is None else Shown(score, tie_of(moment or 0, rules.order) if earliest else "")
+        for score, moment in zip(scores, moments, strict=True)
+    ][: len(BOARDS) if rules.windows else 1]
+
+
+def _keys(season_id: SeasonId, rules: Rules) -> list[str]:
+    return [keys.meta(season_id), *keys.shown(season_id, rules)]
+
+
+def _stride(rules: Rules) -> int:
+    return 2 if rules.tie_break == "earliest" else 1
+
+
+def _how_to_read(rules: Rules) -> tuple[str, str, int]:
+    return rules.order, rules.tie_break, int(rules.windows)
+
+
+def _packed(standings: Sequence[Standing], rules: Rules) -> bytes:
+    """What the scripts' `write` takes."""
+    return msgspec.msgpack.encode(_changes(standings, rules))
+
+
+def _changes(standings: Sequence[Standing], rules: Rules) -> list[tuple[list[str], list[str]]]:
+    """For each board what is to be shown and who is to go. Scores as text: Lua's way from a number to text is slower
+    and has more to get wrong."""
+    changes: list[tuple[list[str], list[str]]] = []
+    rows: Sequence[Any] = standings
+    for at in range(2, 2 + 2 * len(BOARDS) if rules.windows else 4, 2):
+        gone = [row.user_id for row in rows if row[at] is None]
+        there = (row for row in rows if row[at] is not None)
+        if rules.tie_break == "earliest":
+            ties = ((str(row[at]), row.user_id, tie_of(row[at + 1] or 0, rules.order)) for row in there)
+            shown = list(chain.from_iterable(ties))
+        else:
+            shown = list(chain.from_iterable((str(row[at]), row.user_id) for row in there))
+        changes.append((shown, gone))
+    return changes

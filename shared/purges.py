@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from shared import ledger, outbox, seasons
 from shared.postgres import Connection, Pool
@@ -34,6 +34,7 @@ class Purge:
         self._steps: dict[str, _Step] = {"outbox events": partial(_outbox, retention_hours=retention_hours)}
         if key_retention_hours is not None:
             self._steps["idempotency keys"] = partial(_keys, retention_hours=key_retention_hours)
+        self._steps["minutes of ended epochs"] = partial(_ended, table="window_buckets")
         self._steps["standings of ended epochs"] = partial(_ended, table="standings")
         self._steps["ledger rows of ended epochs"] = partial(_ended, table="score_events")
 
@@ -61,6 +62,6 @@ async def _keys(conn: Connection, _after: int, *, retention_hours: float) -> out
     return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)
 
 
-async def _ended(conn: Connection, _after: int, *, table: Literal["standings", "score_events"]) -> outbox.Purged:
+async def _ended(conn: Connection, _after: int, *, table: seasons.EpochTable) -> outbox.Purged:
     deleted = await seasons.purge_ended_epochs(conn, table, _CHUNK)
     return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)

@@ -71,7 +71,7 @@ class SeasonsUnreachableError(Exception):
 
 def update_of(fence: seasons.Fence, token: int, changed: Sequence[Standing] = ()) -> Update:
     """What a transaction sends that locked the season with this fence and gave it the token."""
-    return Update(fence.season_id, fence.timeline, fence.epoch, fence.token, token, changed, fence.order)
+    return Update(fence.season_id, fence.timeline, fence.epoch, fence.token, token, changed, fence.rules)
 
 
 async def project(conn: Connection, projection: Projection, updates: Sequence[Update], *, rebuild_large: bool) -> None:
@@ -110,7 +110,7 @@ async def reconcile(pool: Pool, projection: Projection, season_id: SeasonId) -> 
                 await project(conn, projection, [update], rebuild_large=True)
             except LateError:
                 # A batch whose clock ran ahead wrote and never committed. We hold the lock, so we may pass it.
-                (answer,) = await projection.inspect([season_id])
+                (answer,) = await projection.inspect([(season_id, fence.rules)])
                 if isinstance(answer, RedisError):
                     raise answer from None
                 if answer.stored.base > fence.token:  # the board knows a commit that this PostgreSQL lost
@@ -169,15 +169,15 @@ async def rebuild(pool: Pool, projection: Projection, season_id: SeasonId, tell:
         for fence in await seasons.lock(conn, [season_id]):
             token = (await seasons.advance(conn, [season_id]))[season_id]
             for _ in range(_ATTEMPTS):
-                (found,) = await projection.inspect([season_id])
+                (found,) = await projection.inspect([(season_id, fence.rules)])
                 if isinstance(found, RedisError):
                     raise found
                 if found.stored.token >= token:
                     token = await seasons.advance_beyond(conn, season_id, found.stored.token)
                 update = update_of(fence, token)
-                answer = await _rebuild(conn, projection, update, found.stored, tell)
+                answer, players = await _rebuild(conn, projection, update, found.stored, tell)
                 if answer.verdict == "applied":
-                    return answer.stored.members
+                    return players
             raise RedisError(f"season {season_id}: the board kept changing under {_ATTEMPTS} attempts to build it anew")
     return 0
 
@@ -227,13 +227,16 @@ async def _repair(
         and seen.token > 0
     )
     if whole:
-        changed = await standings.changed_since(conn, update.season_id, update.epoch, seen.base, _PATCH_LIMIT + 1)
+        changed = await standings.changed_since(
+            conn, update.season_id, update.rules, update.epoch, seen.base, _PATCH_LIMIT + 1
+        )
         if len(changed) <= _PATCH_LIMIT:
             log.info("board patched", season_id=update.season_id, standings=len(changed), seen=seen._asdict())
             return await projection.patch(update, seen, changed)
     if not rebuild_large and await standings.exceed(conn, update.season_id, update.epoch, _PATCH_LIMIT):
         raise LargeBoardError("its board is lost and large; the audit builds it anew")
-    return await _rebuild(conn, projection, update, seen)
+    answer, _ = await _rebuild(conn, projection, update, seen)
+    return answer
 
 
 async def _rebuild(
@@ -242,29 +245,30 @@ async def _rebuild(
     update: Update,
     seen: Stored,
     progress: Callable[[int], None] = lambda _staged: None,
-) -> Answer:
-    staged = 0
+) -> tuple[Answer, int]:
+    """Build the boards anew; returns what became of it and how many players there are."""
+    players = entries = 0
     try:
-        async for chunk in standings.stream(conn, update.season_id, update.epoch, _CHUNK):
-            await projection.stage(update, chunk)
-            staged += len(chunk)
-            progress(staged)
-        answer = await projection.swap(update, seen, staged)
+        async for chunk in standings.stream(conn, update.season_id, update.rules, update.epoch, _CHUNK):
+            entries += await projection.stage(update, chunk)
+            players += len(chunk)
+            progress(players)
+        answer = await projection.swap(update, seen, entries)
     except BaseException:  # Ctrl-C and the end of a worker too
         await _discard_quietly(projection, update)
         raise
     if answer.verdict != "applied":
         await _discard_quietly(projection, update)
     # A season's first batch finds no board, a reset leaves an empty one; that is no news.
-    tell = log.info if update.prev > 0 and staged > 0 else log.debug
+    tell = log.info if update.prev > 0 and players > 0 else log.debug
     tell(
         "board rebuilt",
         season_id=update.season_id,
-        players=staged,
+        players=players,
         verdict=answer.verdict,
         seen=seen._asdict(),
     )
-    return answer
+    return answer, players
 
 
 async def _discard_quietly(projection: Projection, update: Update) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -19,11 +20,13 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     func,
     text,
 )
 
 from shared.scores import MAX_KEY_LENGTH, MAX_SCORE, MAX_SEASON_ID_LENGTH, MAX_USER_ID_LENGTH
+from shared.windows import WINDOWS
 
 metadata = MetaData(
     naming_convention={
@@ -63,6 +66,11 @@ def _delta() -> Column[int]:
     return Column("delta", BigInteger, nullable=False)
 
 
+def _occurred_at() -> Column[object]:
+    """When the score was reached, as the client says; null, or later than its arrival: when it arrived."""
+    return Column("occurred_at", DateTime(timezone=True))
+
+
 seasons = Table(
     "seasons",
     metadata,
@@ -75,6 +83,10 @@ seasons = Table(
     Column("aggregation", Text, nullable=False, server_default=text("'sum'")),
     # desc: the highest score stands first. asc: the lowest, as of race times.
     Column("sort_order", Text, nullable=False, server_default=text("'desc'")),
+    # Whether there are boards of the last 24 hours, 3 and 7 days too.
+    Column("windows", Boolean, nullable=False, server_default=false()),
+    # Who of those with equal scores stands higher: the first to reach it, or by their ids.
+    Column("tie_break", Text, nullable=False, server_default=text("'member'")),
     # Scores are taken from `starts_at` until `ends_at`, and not once an operator or game has closed the season.
     Column("starts_at", DateTime(timezone=True)),
     Column("ends_at", DateTime(timezone=True)),
@@ -85,6 +97,7 @@ seasons = Table(
     _season_id_check(),
     CheckConstraint("aggregation in ('sum', 'best', 'latest')", name="aggregation"),
     CheckConstraint("sort_order in ('desc', 'asc')", name="sort_order"),
+    CheckConstraint("tie_break in ('member', 'earliest')", name="tie_break"),
     CheckConstraint("starts_at < ends_at", name="times"),
     # One row is updated by every batch: room on the page keeps those updates heap-only.
     postgresql_with={"fillfactor": "50", **_EAGER_VACUUM},
@@ -102,6 +115,7 @@ score_events = Table(
     _created_at(),
     # When an operator gave the event up; it counts no more.
     Column("discarded_at", DateTime(timezone=True)),
+    _occurred_at(),
     _user_id_check(),
     CheckConstraint(f"delta between -{MAX_SCORE} and {MAX_SCORE}", name="delta"),
     postgresql_with={"autovacuum_vacuum_insert_scale_factor": "0.05"},
@@ -140,6 +154,7 @@ outbox = Table(
     Column("last_error", Text),
     _created_at(),
     Column("processed_at", DateTime(timezone=True)),
+    _occurred_at(),
     CheckConstraint("status in ('pending', 'done', 'failed', 'discarded')", name="status"),
     Index("outbox_pending_idx", "id", postgresql_where=text("status = 'pending'")),
     Index("outbox_failed_idx", "id", postgresql_where=text("status = 'failed'")),
@@ -156,11 +171,41 @@ standings = Table(
     # null = not on the board (a tombstone: its token tells a repair to remove the player).
     Column("score", BigInteger),
     Column("token", BigInteger, nullable=False),
-    # Where the season does not sum: which event the score is of, and when it came.
+    # When the score was reached, and by which event where the season does not sum; null where nothing asks for it.
     Column("reached_at", DateTime(timezone=True)),
     Column("reached_by", BigInteger),
+    # The same of each window; null = not in it.
+    *(
+        Column(f"{name}_{window}", kind)
+        for window in WINDOWS
+        for name, kind in (
+            ("score", BigInteger),
+            ("reached_at", DateTime(timezone=True)),
+            ("reached_by", BigInteger),
+        )
+    ),
     CheckConstraint(f"score between -{MAX_SCORE} and {MAX_SCORE}", name="score"),
     # Scores change in place: room on the page keeps those updates heap-only.
     postgresql_with={"fillfactor": "70", **_EAGER_VACUUM},
     comment="The ledger folded: one absolute score per player; token = the batch that changed it last.",
+)
+
+window_buckets = Table(
+    "window_buckets",
+    metadata,
+    Column("season_id", _ID, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("user_id", _ID, primary_key=True),
+    # Its beginning.
+    Column("minute", DateTime(timezone=True), primary_key=True),
+    # What the minute's events come to, as in standings.
+    Column("score", BigInteger, nullable=False),
+    Column("reached_at", DateTime(timezone=True), nullable=False),
+    Column("reached_by", BigInteger),
+    # When the bucket next leaves a window.
+    Column("leaves_at", DateTime(timezone=True), nullable=False),
+    Index("window_buckets_leaves_at_idx", "leaves_at"),
+    # Scores of the same minute change it in place.
+    postgresql_with={"fillfactor": "80", **_EAGER_VACUUM},
+    comment="What each player reached in each minute of the last 7 days, in seasons with windows.",
 )

@@ -5,6 +5,7 @@ The wire contract's bounds live here alone; `shared.schema` repeats them as CHEC
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, NewType, TypeAlias
@@ -23,6 +24,9 @@ MAX_EPOCH: Final = 2**31 - 1
 MAX_SEASON_ID_LENGTH: Final = 64
 MAX_USER_ID_LENGTH: Final = 128
 MAX_KEY_LENGTH: Final = 128
+
+FIRST_YEAR: Final = 1970
+LAST_YEAR: Final = 9998
 
 DEFAULT_TOP_LIMIT: Final = 10
 MAX_TOP_LIMIT: Final = 1000
@@ -44,6 +48,9 @@ _FORBIDDEN_IN_USER_ID = re.compile(rf"[{CONTROL_CHARACTERS}\ud800-\udfff]")
 _KEY = re.compile(rf"[{KEY_CHARACTERS}]{{1,{MAX_KEY_LENGTH}}}")
 _KEYS = re.compile(rf"[{KEY_CHARACTERS}]*")
 
+_GAME: Final = "game:"
+_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
+
 
 Aggregation: TypeAlias = Literal["sum", "best", "latest"]
 """What an event does to its player's score: it is added, it counts where it is better, or it replaces what was."""
@@ -52,11 +59,39 @@ Order: TypeAlias = Literal["desc", "asc"]
 """Which scores are the better ones: the high ones, or, as of race times, the low ones."""
 
 
+TieBreak: TypeAlias = Literal["member", "earliest"]
+"""Who of those with equal scores stands higher: by the bytes of the user ids, or who reached the score first."""
+
+
+class Rules(NamedTuple):
+    """What a season's scores come to and where they are shown. They hold for all scores of an epoch.
+
+    `windows`: there are boards of the last 24 hours, 3 and 7 days too.
+    """
+
+    aggregation: Aggregation = "sum"
+    order: Order = "desc"
+    windows: bool = False
+    tie_break: TieBreak = "member"
+
+    @property
+    def plain(self) -> bool:
+        """Whether a standing is no more than a score."""
+        return not self.windows and self.tie_break == "member"
+
+
+PLAIN: Final = Rules()
+
+GAME_RULES: Final = Rules("best", "desc", windows=True, tie_break="earliest")
+"""What the games API promises: the best score counts, in each window too, and who reached it first stands higher."""
+
+
 class Score(NamedTuple):
     """One score as a client sent it, already valid: `delta` points for a player of a season.
 
     Of several with the same `key` in a season one counts. `absolute`: `delta` is no points to add but the score itself.
-    `epoch`: the season's for which it is meant, None = whichever it is in.
+    `epoch`: the season's for which it is meant, None = whichever it is in. `occurred_at`: when it was reached, None =
+    when it arrives; a time that is still to come counts as that too.
     """
 
     season_id: SeasonId
@@ -65,6 +100,30 @@ class Score(NamedTuple):
     key: IdempotencyKey | None = None
     absolute: bool = False
     epoch: int | None = None
+    occurred_at: dt.datetime | None = None
+
+
+def rules_of_first(season_id: SeasonId, *, absolute: bool) -> Rules:
+    """The rules of a season that nobody made, by its first score: points add up, of scores the best one counts.
+
+    A game of the games API has windows, and the first to reach a score stands higher, whichever way its first score
+    comes.
+    """
+    if not absolute:
+        return PLAIN
+    if is_game(season_id):
+        return GAME_RULES
+    return Rules("best")
+
+
+def season_of_game(game_id: int) -> SeasonId:
+    """The season of a game of the games API."""
+    return SeasonId(f"{_GAME}{game_id}")
+
+
+def is_game(season_id: SeasonId) -> bool:
+    """Whether the season is that of a game of the games API, whose players are numbers."""
+    return season_id.startswith(_GAME) and _NUMBER.fullmatch(season_id, len(_GAME)) is not None
 
 
 def parse_season_id(text: str) -> SeasonId:
@@ -118,6 +177,15 @@ def parse_epoch(epoch: int | None) -> int | None:
             f"epoch must be from 1 to {MAX_EPOCH}, as GET says of the season", code="invalid_epoch"
         )
     return epoch
+
+
+def parse_moment(moment: dt.datetime, name: str, code: str) -> dt.datetime:
+    """The moment, in UTC, or InvalidRequestError when it is of no year from 1970 to 9998; `name`: of its field."""
+    years = range(FIRST_YEAR, LAST_YEAR + 1)
+    # As it is written, and in UTC, which some moments of the years 1 and 9999 have none of.
+    if moment.year not in years or (in_utc := moment.astimezone(dt.UTC)).year not in years:
+        raise InvalidRequestError(f"{name} must be in the years {FIRST_YEAR} to {LAST_YEAR}", code=code)
+    return in_utc
 
 
 def parse_idempotency_key(text: str) -> IdempotencyKey:

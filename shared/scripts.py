@@ -1,8 +1,9 @@
-"""The Lua scripts that touch a board. Each runs atomically on the node that holds the season.
+"""The Lua scripts that touch a season's boards. Each runs atomically on the node that holds the season.
 
-KEYS[1] is the board, KEYS[2] its meta hash. Every reply is {verdict, timeline, epoch, token, base, count, members}:
-what is stored *after* the script, `base` being its last writer's `prev` and `members` ZCARD. A board that nobody wrote
-answers with zeros.
+KEYS[1] is the meta hash; behind it stand the season's boards (`shared.keys.shown`). ARGV[1] says how many keys each
+board has: 1, or 2 with the hash of its ties. Every reply is {verdict, timeline, epoch, token, base, count, members}:
+what is stored *after* the script, `base` being its last writer's `prev` and `members` the number of entries in all those
+keys together. Boards that nobody wrote answer with zeros.
 """
 
 from __future__ import annotations
@@ -23,12 +24,21 @@ def _script(body: str) -> Script:
 
 # unpack() takes some 8,000 values at most (LUAI_MAXCSTACK): commands go in slices.
 _PRELUDE: Final = """
-local board, meta = KEYS[1], KEYS[2]
+local meta, stride, last = KEYS[1], tonumber(ARGV[1]), #KEYS
+
+-- Entries of the keys from one to another.
+local function entries(from, to)
+  local sum = 0
+  for i = from, to do
+    sum = sum + redis.call((i - from) % stride == 0 and 'ZCARD' or 'HLEN', KEYS[i])
+  end
+  return sum
+end
 
 local function stored()
   local noted = redis.call('HMGET', meta, 'timeline', 'epoch', 'token', 'base', 'count')
   for i = 1, 5 do noted[i] = tonumber(noted[i] or '') or 0 end
-  noted[6] = redis.call('ZCARD', board)
+  noted[6] = entries(2, last)
   return noted
 end
 
@@ -36,18 +46,56 @@ local function answer(verdict)
   return {verdict, unpack(stored())}
 end
 
-local function sliced(command, values)
+local function sliced(command, key, values)
   for i = 1, #values, 2000 do
-    redis.call(command, board, unpack(values, i, math.min(i + 1999, #values)))
+    redis.call(command, key, unpack(values, i, math.min(i + 1999, #values)))
   end
 end
 
--- `packed`, MessagePack: a list of score, member, score, member, …, then a list of members to remove. As arguments
--- they would cost the client a millisecond per thousand.
+-- The ties of players, false where there is none.
+local function ties_of(key, players)
+  local found = {}
+  for i = 1, #players, 2000 do
+    local some = redis.call('HMGET', key, unpack(players, i, math.min(i + 1999, #players)))
+    for j = 1, #some do found[#found + 1] = some[j] end
+  end
+  return found
+end
+
+-- Of a board with ties: score, player, tie, … and players who go, as it is to be written: score, member, … and members
+-- that go. The hash is written at once.
+local function with_ties(hash, shown, gone)
+  local pairs_of, ties, players, members = {}, {}, {}, {}
+  for i = 1, #shown, 3 do
+    pairs_of[#pairs_of + 1] = shown[i]
+    pairs_of[#pairs_of + 1] = shown[i + 2] .. shown[i + 1]
+    ties[#ties + 1] = shown[i + 1]
+    ties[#ties + 1] = shown[i + 2]
+    players[#players + 1] = shown[i + 1]
+  end
+  local before = ties_of(hash, players)
+  for i = 1, #players do
+    if before[i] and before[i] ~= shown[3 * i] then members[#members + 1] = before[i] .. players[i] end
+  end
+  before = ties_of(hash, gone)
+  for i = 1, #gone do
+    if before[i] then members[#members + 1] = before[i] .. gone[i] end
+  end
+  sliced('HSET', hash, ties)
+  sliced('HDEL', hash, gone)
+  return pairs_of, members
+end
+
+-- `packed`, MessagePack, for each board: a list of score, member, score, member, …, and a list of members to remove. As
+-- arguments they would cost the client a millisecond per thousand.
 local function write(packed)
-  local shown, gone = unpack(cmsgpack.unpack(packed))
-  sliced('ZADD', shown)
-  sliced('ZREM', gone)
+  local boards = cmsgpack.unpack(packed)
+  for i = 1, #boards do
+    local at, shown, gone = 2 + (i - 1) * stride, boards[i][1], boards[i][2]
+    if stride == 2 then shown, gone = with_ties(KEYS[at + 1], shown, gone) end
+    sliced('ZREM', KEYS[at], gone)
+    sliced('ZADD', KEYS[at], shown)
+  end
 end
 
 local function unchanged(at)
@@ -58,31 +106,41 @@ local function unchanged(at)
   return true
 end
 
--- Its answer is what stored() would find. The order is for who reads the board.
-local function applied(timeline, epoch, token, base, order)
-  local count = redis.call('ZCARD', board)
+-- Its answer is what stored() would find. The last three are for who reads the boards.
+local function applied(timeline, epoch, token, base, order, ties, windows)
+  local count = entries(2, last)
   redis.call('HSET', meta, 'timeline', timeline, 'epoch', epoch, 'token', token, 'base', base, 'count', count,
-             'order', order)
+             'order', order, 'ties', ties, 'windows', windows)
   return {'applied', tonumber(timeline), tonumber(epoch), tonumber(token), tonumber(base), count, count}
 end
 """
 
 INSPECT: Final = _script("return answer('stored')")
 
-# ARGV: members. Their scores come as a list behind the seven values: read in one go with what the board says of itself,
-# or a batch between the two would make a healthy board look wrong.
+# ARGV: players. Their scores, and their ties where there are such, come as two lists for each board behind the seven
+# values: read in one go with what the boards say of themselves, or a batch between the two would make healthy ones look
+# wrong.
 LOOK: Final = _script("""
-local found = answer('stored')
-found[8] = #ARGV > 0 and redis.call('ZMSCORE', board, unpack(ARGV)) or {}
+local found, boards, players = answer('stored'), {}, {unpack(ARGV, 2)}
+for at = 2, #players > 0 and last or 1, stride do
+  local members, ties = players, {}
+  if stride == 2 then
+    members, ties = {}, ties_of(KEYS[at + 1], players)
+    -- Nobody's id is empty: who has no tie is not found.
+    for i = 1, #players do members[i] = ties[i] and ties[i] .. players[i] or '' end
+  end
+  boards[#boards + 1] = {redis.call('ZMSCORE', KEYS[at], unpack(members)), ties}
+end
+found[8] = boards
 return found
 """)
 
-# ARGV: timeline, epoch, prev, token, changes as for write(), order. A stored token between prev and ours is that of a
-# batch that never committed, provided that it stood on the commit that we stand on (base = prev). A season's first
-# batch (prev = 0: none was ever committed) on a board that nobody wrote is the whole board.
+# ARGV: timeline, epoch, prev, token, changes as for write(), order, ties, windows. A stored token between prev and ours
+# is that of a batch that never committed, provided that it stood on the commit that we stand on (base = prev). A
+# season's first batch (prev = 0: none was ever committed) on boards that nobody wrote is all that they show.
 APPLY: Final = _script("""
 local now = stored()
-local timeline, epoch, prev, token = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local timeline, epoch, prev, token = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 if now[1] > timeline or (now[1] == timeline and now[2] > epoch)
    or (now[1] == timeline and now[2] == epoch and (now[3] >= token or now[4] > prev)) then
@@ -93,25 +151,30 @@ if not first and (now[1] < timeline or now[2] < epoch or now[3] < prev
                   or (now[3] > prev and now[4] ~= prev) or now[5] ~= now[6]) then
   return answer('behind')
 end
-write(ARGV[5])
-return applied(ARGV[1], ARGV[2], ARGV[4], ARGV[3], ARGV[6])
+write(ARGV[6])
+return applied(ARGV[2], ARGV[3], ARGV[5], ARGV[4], ARGV[7], ARGV[8], ARGV[9])
 """)
 
-# ARGV: the six numbers that APPLY reported, prev, token, changes as for write(), order.
+# ARGV: the six numbers that APPLY reported, prev, token, changes as for write(), order, ties, windows.
 PATCH: Final = _script("""
-if not unchanged(1) then return answer('moved') end
-write(ARGV[9])
-return applied(ARGV[1], ARGV[2], ARGV[8], ARGV[7], ARGV[10])
+if not unchanged(2) then return answer('moved') end
+write(ARGV[10])
+return applied(ARGV[2], ARGV[3], ARGV[9], ARGV[8], ARGV[11], ARGV[12], ARGV[13])
 """)
 
-# KEYS[3]: the staged board. ARGV: the six numbers that APPLY reported, timeline, epoch, prev, token, staged
-# members, order.
+# KEYS: behind the boards those that are staged, as many; then what else may show the season. ARGV: the number of the
+# former, the six numbers that APPLY reported, timeline, epoch, prev, token, staged entries, order, ties, windows.
 SWAP: Final = _script("""
-if not unchanged(1) or redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[11]) then return answer('moved') end
-redis.call('UNLINK', board)
-if tonumber(ARGV[11]) > 0 then
-  redis.call('RENAME', KEYS[3], board)
-  redis.call('PERSIST', board)
+local count = tonumber(ARGV[2])
+last = 1 + count
+if not unchanged(3) or entries(last + 1, last + count) ~= tonumber(ARGV[13]) then return answer('moved') end
+redis.call('UNLINK', unpack(KEYS, 2, last))
+if #KEYS > last + count then redis.call('UNLINK', unpack(KEYS, last + count + 1)) end
+for i = 2, last do
+  if redis.call('EXISTS', KEYS[i + count]) == 1 then
+    redis.call('RENAME', KEYS[i + count], KEYS[i])
+    redis.call('PERSIST', KEYS[i])
+  end
 end
-return applied(ARGV[7], ARGV[8], ARGV[10], ARGV[9], ARGV[12])
+return applied(ARGV[9], ARGV[10], ARGV[12], ARGV[11], ARGV[14], ARGV[15], ARGV[16])
 """)

@@ -1,6 +1,6 @@
 """What a season is set to, and the pages of a list of seasons. Every statement takes its caller's connection.
 
-Aggregation and order hold for all scores of an epoch: changing them begins the next one, and only an epoch without
+A season's rules hold for all scores of an epoch: changing them begins the next one, and only an epoch without
 scores is given up for that.
 """
 
@@ -13,13 +13,14 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from shared import seasons
 from shared.errors import ConflictError
 from shared.postgres import Connection
-from shared.scores import Aggregation, Order, SeasonId
+from shared.scores import Rules, SeasonId
 
 State: TypeAlias = Literal["scheduled", "open", "closed"]
 """Scores are taken while it is open."""
 
 _SEASON: Final = """
-select season_id, epoch, aggregation, sort_order, starts_at, ends_at, closed_at, metadata, created_at, token,
+select season_id, epoch, aggregation, sort_order, windows, tie_break, starts_at, ends_at, closed_at, metadata, created_at,
+  token,
   case
     when closed_at is not null or ends_at <= now() then 'closed'
     when starts_at > now() then 'scheduled'
@@ -33,12 +34,15 @@ PAGE = f"{_SEASON} where season_id > %s order by season_id limit %s"
 
 # Who creates it meanwhile, by its first score perhaps, is waited for.
 _CREATE = """
-insert into seasons (season_id, aggregation, sort_order, starts_at, ends_at, metadata) values (%s, %s, %s, %s, %s, %s)
+insert into seasons (season_id, aggregation, sort_order, windows, tie_break, starts_at, ends_at, metadata)
+values (%s, %s, %s, %s, %s, %s, %s, %s)
 on conflict (season_id) do nothing
 """
 
 _CHANGE = """
-update seasons set aggregation = %s, sort_order = %s, starts_at = %s, ends_at = %s, metadata = %s where season_id = %s
+update seasons
+set aggregation = %s, sort_order = %s, windows = %s, tie_break = %s, starts_at = %s, ends_at = %s, metadata = %s
+where season_id = %s
 """
 
 _HAS_SCORES = """
@@ -54,8 +58,7 @@ _CLOSE = "update seasons set closed_at = coalesce(closed_at, now()) where season
 class Settings(NamedTuple):
     """`metadata`: a JSON object as text."""
 
-    aggregation: Aggregation
-    order: Order
+    rules: Rules
     starts_at: dt.datetime | None
     ends_at: dt.datetime | None
     metadata: str | None
@@ -90,22 +93,22 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
 
     Raises ConflictError where there are scores that other settings were meant for.
     """
-    created = await conn.execute(_CREATE, (season_id, *settings))
+    created = await conn.execute(_CREATE, (season_id, *settings.rules, *settings[1:]))
     if created.rowcount:
         return "created"
     (fence,) = await seasons.lock(conn, [season_id])
-    restart = (fence.aggregation, fence.order) != (settings.aggregation, settings.order)
+    restart = fence.rules != settings.rules
     if restart:
         row = await (await conn.execute(_HAS_SCORES, (season_id,))).fetchone()
         if row is not None and row[0]:
             raise ConflictError(
-                f"season {season_id} has scores: its aggregation {fence.aggregation} and order {fence.order} stay what "
-                "they are; send them as they are, take another season, or reset this one with DELETE first",
+                f"season {season_id} has scores: {_told(fence.rules)} stay what they are; send them as they are, take "
+                "another season, or reset this one with DELETE first",
                 code="season_has_scores",
             )
         # A score that is on its way was meant otherwise: it counts as if it had come before a reset.
         await seasons.begin_next_epoch(conn, season_id)
-    await conn.execute(_CHANGE, (*settings, season_id))
+    await conn.execute(_CHANGE, (*settings.rules, *settings[1:], season_id))
     return "restarted" if restart else "changed"
 
 
@@ -114,7 +117,15 @@ async def close(conn: Connection, season_id: SeasonId) -> bool:
     return (await conn.execute(_CLOSE, (season_id,))).rowcount == 1
 
 
+def _told(rules: Rules) -> str:
+    return (
+        f"aggregation {rules.aggregation}, order {rules.order}, windows {str(rules.windows).lower()} and tieBreak "
+        f"{rules.tie_break}"
+    )
+
+
 def _season(row: Sequence[Any]) -> Season:
-    season_id, epoch, aggregation, order, starts_at, ends_at, closed_at, metadata, created_at, token, state = row
-    settings = Settings(aggregation, order, starts_at, ends_at, metadata)
+    season_id, epoch, aggregation, order, windows, tie_break, starts_at, ends_at, *others = row
+    closed_at, metadata, created_at, token, state = others
+    settings = Settings(Rules(aggregation, order, windows, tie_break), starts_at, ends_at, metadata)
     return Season(season_id, epoch, settings, closed_at, created_at, token, state)

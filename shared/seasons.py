@@ -6,19 +6,22 @@ Why these are statements of their own, in this order, is argued in docs/reliabil
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from psycopg import sql
 
 from shared.postgres import Connection, Pool
-from shared.scores import Aggregation, Order, SeasonId
+from shared.scores import PLAIN, Rules, SeasonId
+
+EpochTable: TypeAlias = Literal["standings", "score_events", "window_buckets"]
+"""Tables whose rows belong to an epoch of a season, and begin with the two."""
 
 # The timeline grows at every promotion of a replica: a deposed primary's scripts are recognised by it.
 # In id order, so that batches over the same seasons queue up instead of deadlocking. What FOR UPDATE returns after
 # waiting is the row as the one before us committed it.
 _ROW = """
 select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
-  aggregation, sort_order
+  aggregation, sort_order, windows, tie_break
 from seasons"""
 
 _LOCK = f"{_ROW} where season_id = any(%s) order by season_id for update"
@@ -68,14 +71,13 @@ class Fence(NamedTuple):
     epoch: int
     token: int
     timeline: int
-    aggregation: Aggregation = "sum"
-    order: Order = "desc"
+    rules: Rules = PLAIN
 
 
 async def lock(conn: Connection, season_ids: Sequence[SeasonId]) -> list[Fence]:
     """Lock the rows until the transaction ends. psycopg.errors.LockNotAvailable after the session's lock_timeout."""
     cursor = await conn.execute(_LOCK, (sorted(season_ids),))
-    return [Fence(*row) for row in await cursor.fetchall()]
+    return [_fence(row) for row in await cursor.fetchall()]
 
 
 async def lockable(conn: Connection, season_ids: Sequence[SeasonId]) -> set[SeasonId]:
@@ -119,13 +121,13 @@ async def fences_after(conn: Connection, season_id: str, limit: int) -> list[Fen
     Also those that were never projected: a fail-over may have taken a season's first commit, but not its board.
     """
     cursor = await conn.execute(_FENCES_AFTER, (season_id, limit))
-    return [Fence(*row) for row in await cursor.fetchall()]
+    return [_fence(row) for row in await cursor.fetchall()]
 
 
 async def fence(conn: Connection, season_id: SeasonId) -> Fence | None:
     """The season's row as of now, without a lock; None where there is no such season."""
     row = await (await conn.execute(_FENCE, (season_id,))).fetchone()
-    return None if row is None else Fence(*row)
+    return None if row is None else _fence(row)
 
 
 async def ids(conn: Connection) -> list[SeasonId]:
@@ -150,6 +152,11 @@ async def fence_pages(pool: Pool, limit: int) -> AsyncIterator[list[Fence]]:
         yield page
 
 
-async def purge_ended_epochs(conn: Connection, table: Literal["standings", "score_events"], limit: int) -> int:
+def _fence(row: Sequence[Any]) -> Fence:
+    season_id, epoch, token, timeline, *rules = row
+    return Fence(season_id, epoch, token, timeline, Rules(*rules))
+
+
+async def purge_ended_epochs(conn: Connection, table: EpochTable, limit: int) -> int:
     """Delete at most `limit` rows of epochs that a reset ended; returns how many."""
     return (await conn.execute(sql.SQL(PURGE).format(table=sql.Identifier(table)), (limit, limit))).rowcount

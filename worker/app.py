@@ -19,14 +19,16 @@ from worker.floor import Floor
 from worker.health import health_server
 from worker.loop import Loop
 from worker.scrub import Scrub
+from worker.sweep import SWEEP_STEPS, Sweep
 from worker.upkeep import Audit, FloorSweep, Purge, every
 
 _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _SCRUB_SECONDS: Final = 5.0
+_SWEEP_SECONDS: Final = 1.0
 _REDIS_SECONDS: Final = 2.0
-_CONNECTIONS: Final = 7
-"""Two lanes of batches, floor, audit, purge, scrub, /readyz."""
+_CONNECTIONS: Final = 8
+"""Two lanes of batches, floor, audit, sweep of windows, purge, scrub, /readyz."""
 _STATEMENT_SECONDS: Final = 10
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
@@ -58,7 +60,8 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
     projection = Projection(client)
     listener = create_client(settings.redis_url, "worker-wakeups", timeout_seconds=_REDIS_SECONDS, retries=0)
     floor, hint = Floor(), asyncio.Event()
-    applier = BatchApplier(pool, projection, settings.outbox_batch_size, fault_point(settings.fault_point))
+    reach = fault_point(settings.fault_point)
+    applier = BatchApplier(pool, projection, settings.outbox_batch_size, reach)
     loop = Loop(
         applier,
         pool,
@@ -81,6 +84,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
             upkeep = [
                 tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
+                tasks.create_task(every(_SWEEP_SECONDS, Sweep(pool, projection, reach).run, stop)),
                 tasks.create_task(every(_PURGE_SECONDS, purge.run, stop)),
             ]
             if settings.scrub_players_per_second:
@@ -115,8 +119,9 @@ def fault_point(point: str | None) -> Reach:
     if point is None:
         return lambda _step: None
     step, _, action = point.partition(":")
-    if step not in STEPS or action not in ("", "stop"):
-        raise ValueError(f"FAULT_POINT must be one of {', '.join(STEPS)}, or one with :stop behind it, not {point!r}")
+    steps = (*STEPS, *SWEEP_STEPS)
+    if step not in steps or action not in ("", "stop"):
+        raise ValueError(f"FAULT_POINT must be one of {', '.join(steps)}, or one with :stop behind it, not {point!r}")
     reached_before = False
 
     def reach(reached: str) -> None:

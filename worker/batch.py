@@ -14,11 +14,11 @@ from typing import Final, NamedTuple, TypeAlias
 import psycopg
 import structlog
 
-from shared import outbox, seasons, standings
+from shared import folds, outbox, seasons, standings
 from shared.postgres import REFUSED, Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import project, update_of
-from shared.scores import Aggregation, SeasonId
+from shared.scores import Rules, SeasonId
 from shared.standings import Standing
 
 STEPS: Final = ("claimed", "locked", "folded", "projected", "committed")
@@ -56,7 +56,7 @@ class Folded(NamedTuple):
 
 
 _Claim: TypeAlias = Callable[[Connection], Awaitable[outbox.Claimed]]
-_Fold: TypeAlias = Callable[[Connection, list[int], Collection[Aggregation]], Awaitable[Folded]]
+_Fold: TypeAlias = Callable[[Connection, list[int], Collection[Rules]], Awaitable[Folded]]
 
 
 class BatchApplier:
@@ -105,13 +105,13 @@ class BatchApplier:
                 fences = await seasons.lock(conn, season_ids)
                 self._reach("locked")
                 tokens = await seasons.advance(conn, season_ids)
-                folded = await fold(conn, event_ids, {fence.aggregation for fence in fences})
+                folded = await fold(conn, event_ids, {fence.rules for fence in fences})
                 if folded.failures:
                     await outbox.mark_failed(conn, folded.failures)
                 self._reach("folded")
             except psycopg.errors.LockNotAvailable as error:
                 raise SeasonsLockedError(season_ids) from error
-            changes = _by_season(folded.standings)
+            changes = by_season(folded.standings)
             updates = [update_of(fence, tokens[fence.season_id], changes[fence.season_id]) for fence in fences]
             await project(conn, self._projection, updates, rebuild_large=False)
             self._reach("projected")
@@ -119,28 +119,29 @@ class BatchApplier:
         return Batch(len(event_ids), len(season_ids), len(folded.failures), shares), folded.failures
 
 
-async def _fold_all(conn: Connection, event_ids: list[int], aggregations: Collection[Aggregation]) -> Folded:
+async def _fold_all(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:
     """Raises psycopg.DataError or IntegrityError where the database refuses one of them."""
-    return Folded(await standings.fold(conn, event_ids, aggregations), {})
+    return Folded(await folds.fold(conn, event_ids, rules), {})
 
 
-async def _fold_in_halves(conn: Connection, event_ids: list[int], aggregations: Collection[Aggregation]) -> Folded:
+async def _fold_in_halves(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:
     """Fold the events; where the database refuses, halve until the event at fault stands alone and is set aside."""
     try:
         async with conn.transaction():
-            return await _fold_all(conn, event_ids, aggregations)
+            return await _fold_all(conn, event_ids, rules)
     except REFUSED as error:
         if len(event_ids) == 1:
             # A batch that never committed may have shown it: its player's standing is sent again.
             return Folded(await standings.touch(conn, event_ids), {event_ids[0]: str(error).strip()})
     middle = len(event_ids) // 2
-    first = await _fold_in_halves(conn, event_ids[:middle], aggregations)
-    second = await _fold_in_halves(conn, event_ids[middle:], aggregations)
+    first = await _fold_in_halves(conn, event_ids[:middle], rules)
+    second = await _fold_in_halves(conn, event_ids[middle:], rules)
     latest = {(row.season_id, row.user_id): row for row in first.standings + second.standings}
     return Folded(list(latest.values()), first.failures | second.failures)
 
 
-def _by_season(changed: Sequence[Standing]) -> defaultdict[SeasonId, list[Standing]]:
+def by_season(changed: Sequence[Standing]) -> defaultdict[SeasonId, list[Standing]]:
+    """The standings of each season; none where a season has none."""
     by_season: defaultdict[SeasonId, list[Standing]] = defaultdict(list)
     for row in changed:
         by_season[row.season_id].append(row)

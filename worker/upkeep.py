@@ -68,7 +68,7 @@ class Audit:
         errors: list[Exception] = []
         # PostgreSQL first: what it says is committed, Redis had it before.
         async for fences in seasons.fence_pages(self._pool, _AUDIT_CHUNK):
-            answers = await self._projection.inspect([fence.season_id for fence in fences])
+            answers = await self._projection.inspect([(fence.season_id, fence.rules) for fence in fences])
             for fence, answer in zip(fences, answers, strict=True):
                 if isinstance(answer, RedisError):
                     errors.append(answer)

@@ -83,7 +83,7 @@ async def test_a_repair_of_what_is_no_longer_there_is_refused(projection, redis,
     update = Update("s", 2, 5, 90, 200)
     answer = await projection.patch(update, seen, [Standing("s", "ann", 1)])
     assert answer.verdict == "moved"
-    await projection.stage(update, [("bob", 1)])
+    await projection.stage(update, [Standing("s", "bob", 1)])
     answer = await projection.swap(update, seen, 1)
     assert answer.verdict == "moved"
     assert await redis.zrange(keys.board("s"), 0, -1, withscores=True) == [["ann", 7.0]]

@@ -113,8 +113,9 @@ async def test_a_repair_starts_over_when_the_board_changed_meanwhile(add, drain,
 
 async def test_a_lost_staged_board_is_never_swapped_in(projection, redis):
     update = Update("s", 1, 1, 0, 10)
-    await projection.stage(update, [("ann", 1), ("bob", 2)])
-    await redis.zrem(keys.staging("s", 10), "bob")
+    assert await projection.stage(update, [Standing("s", "ann", 1), Standing("s", "bob", 2)]) == 2
+    (staged,) = keys.shown("s", PLAIN, 10)
+    await redis.zrem(staged, "bob")
     answer = await projection.swap(update, Stored(0, 0, 0, 0, 0, 0), 2)
     assert answer.verdict == "moved"
     assert not await redis.exists(keys.board("s"))

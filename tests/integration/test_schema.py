@@ -13,7 +13,7 @@ from cli.migrations import alembic_config, migrate
 from shared import ledger, ledger_check, outbox, outbox_review, seasons, setbacks, standings
 from shared.postgres import wait_for_schema
 from shared.revision import REVISION, StaleSchemaError
-from shared.scores import MAX_SCORE, Score
+from shared.scores import MAX_SCORE, PLAIN, Rules, Score
 
 
 def test_the_migrations_lead_to_the_metadata(dsn):
@@ -156,7 +156,7 @@ async def test_the_sweep_reads_one_entry_of_an_index(busy_outbox):
     assert "Seq Scan" not in found
 
 
-@pytest.mark.parametrize("table", ["standings", "score_events"])
+@pytest.mark.parametrize("table", ["standings", "score_events", "window_buckets"])
 async def test_the_purge_of_ended_epochs_walks_the_primary_key(busy_outbox, table):
     await busy_outbox.execute("update seasons set epoch = 5")
     await busy_outbox.execute("update standings set epoch = 5")
@@ -179,9 +179,10 @@ async def test_a_comparison_with_the_ledger_reads_no_more_of_the_outbox_than_wha
     await busy_outbox.execute("vacuum analyze")
     await busy_outbox.execute("update outbox set status = 'pending' where id >= 19000")
     await busy_outbox.execute(ledger_check.NO_NESTED_LOOPS.replace("local ", ""))
-    for query, aggregation in product((ledger_check.COMPARE, ledger_check.REPAIR), ("sum", "best", "latest")):
-        fence = seasons.Fence("s", 5, 0, 1, aggregation)
-        found = await plan(busy_outbox, ledger_check.of_season(query, fence).as_string(), None)
+    statements = (ledger_check.comparison, ledger_check.repair)
+    for statement, aggregation, windows in product(statements, ("sum", "best", "latest"), (False, True)):
+        fence = seasons.Fence("s", 5, 0, 1, Rules(aggregation, windows=windows))
+        found = await plan(busy_outbox, statement(fence).as_string(), None)
         assert "outbox_pending_idx" in found
         assert "outbox_failed_idx" in found
         assert "Seq Scan on outbox" not in found
@@ -190,10 +191,10 @@ async def test_a_comparison_with_the_ledger_reads_no_more_of_the_outbox_than_wha
 
 
 async def test_a_comparison_with_the_board_reads_standings_by_key(busy_outbox):
-    found = await plan(busy_outbox, standings.PAGE, ("s", "s", "u5", 100))
+    found = await plan(busy_outbox, standings.page_of(PLAIN), ("s", "s", "u5", 100))
     assert "Index Scan using standings_pkey" in found
     assert "Sort" not in found
-    found = await plan(busy_outbox, standings.OF_PLAYERS, ("s", "s", [f"u{number}" for number in range(100)]))
+    found = await plan(busy_outbox, standings.players_of(PLAIN), ("s", "s", [f"u{number}" for number in range(100)]))
     assert "standings_pkey" in found
     assert "Seq Scan on standings" not in found
 

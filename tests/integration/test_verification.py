@@ -245,11 +245,11 @@ async def test_a_board_that_is_behind_is_given_time_to_follow(add, drain, pool, 
     class Watched(Projection):
         looks = 0
 
-        async def look(self, season_id, user_ids):
+        async def look(self, season_id, rules, user_ids):
             Watched.looks += 1
             if Watched.looks == 8:
                 await Audit(pool, projection).run()
-            return await super().look(season_id, user_ids)
+            return await super().look(season_id, rules, user_ids)
 
     await add(("s", "ann", 5), ("t", "ann", 5))
     await drain()

@@ -64,7 +64,7 @@ async def test_apply_and_inspect(redis, projection):
     stored = [random_board(rng) for _ in range(CASES)]
     updates = [random_update(rng, season, board) for season, board in enumerate(stored)]
     await store(redis, stored)
-    inspected = await projection.inspect([str(season) for season in range(CASES)])
+    inspected = await projection.inspect([(str(season), PLAIN) for season in range(CASES)])
     assert inspected == [("stored", boards.stored(board)) for board in stored]
     answers = await projection.apply([real(update) for update in updates])
     expected = [boards.apply(board, update) for board, update in zip(stored, updates, strict=True)]
