@@ -18,6 +18,7 @@ from api.board_changes import follow_changes
 from api.boards import Boards
 from api.errors import HANDLERS
 from api.front import Front
+from api.games_api import GamesApi
 from api.health_api import HealthApi
 from api.intake import Intake
 from api.ledger_reads import LedgerReads
@@ -96,6 +97,7 @@ def create_app(settings: ServiceSettings) -> Front:
             *score_batches.routes(),
             *season_resources.routes(),
             *rank_lookups.routes(),
+            *GamesApi(intake, boards, top_cache).routes(),
             *HealthApi(pool, client).routes(),
             openapi.route(),
             *docs_pages.routes(),

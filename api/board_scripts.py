@@ -38,9 +38,9 @@ local function member_of(player)
 end
 """
 
-# ARGV: how many, from which place on (0 = the first), or else behind which score and member, which need not be there any
-# more. The reply: member, score, …, best first, then the first one's place, the best place of those who are as good as
-# the first one, how many there are, and how much of each member is its tie.
+# ARGV: how many, from which place on (0 = the first), or else behind which score and member, which need not be there
+# any more. The reply: member, score, …, best first, then the first one's place, the best place of those who are as good
+# as the first one, how many there are, and how much of each member is its tie.
 TOP: Final = f"""{_BOARD}
 -- Byte by byte, as boards are sorted: Lua's own comparison obeys the locale.
 local function stands_behind(a, b)
@@ -89,10 +89,11 @@ return found
 """
 
 # ARGV: MessagePack of player, how many neighbours on each side, whether equal scores share a place, …; the reply is
-# MessagePack too: how many there are, how much of each member is its tie, then for each player: false when it is not on the board, with -1 neighbours its
-# place and score, else member, score, … of the neighbours, then the first one's place, and the place that it shares
-# where they are shared. One script for many players: a command takes client and server as long as ten more players in
-# it. One text in, one out: as arguments and lists of Redis' own they would take a sixth more.
+# MessagePack too: how many there are, how much of each member is its tie, then for each player: false when it is not on
+# the board, with -1 neighbours its place and score, else member, score, … of the neighbours, then the first one's
+# place, and the place that it shares where they are shared. One script for many players: a command takes client and
+# server as long as ten more players in it. One text in, one out: as arguments and lists of Redis' own they would take a
+# sixth more.
 PLACES: Final = f"""{_BOARD}
 local asked, places = cmsgpack.unpack(ARGV[1]), {{call('ZCARD', board), skipped}}
 for i = 1, #asked, 3 do

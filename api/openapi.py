@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches, openapi_boards, openapi_seasons
+from api import openapi_batches, openapi_boards, openapi_games, openapi_seasons
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
@@ -38,6 +38,7 @@ _STRUCTS: Final = (
     *(ScoreBody, Queued, Readiness, ErrorBody),
     *openapi_batches.STRUCTS,
     *openapi_boards.STRUCTS,
+    *openapi_games.STRUCTS,
     *openapi_seasons.STRUCTS,
 )
 _EITHER: Final = {"ScoreBody": ("delta", "score")}
@@ -73,7 +74,14 @@ def _paths() -> Json:
         {202: queued},
         {
             400: [
-                *("invalid_season_id", "invalid_user_id", "invalid_delta", "invalid_score", "invalid_epoch"),
+                *(
+                    "invalid_season_id",
+                    "invalid_user_id",
+                    "invalid_delta",
+                    "invalid_score",
+                    "invalid_epoch",
+                    "invalid_time",
+                ),
                 "invalid_idempotency_key",
                 *("invalid_json", "invalid_body", "score_refused", "incomplete"),
             ],
@@ -91,6 +99,7 @@ def _paths() -> Json:
         f"{season}/scores": {"post": add_score},
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
+        **openapi_games.paths(),
         season: openapi_seasons.season(),
         f"{season}/close": openapi_seasons.close(),
         "/v1/seasons": openapi_seasons.seasons(),
@@ -131,6 +140,8 @@ def _paths() -> Json:
 
 def _tag(path: str) -> str:
     """Under which heading a page shows it."""
+    if path.startswith("/api/"):
+        return "Games"
     if "/scores" in path:
         return "Scores"
     if "/leaderboard" in path or path.startswith("/v1/users"):
@@ -145,6 +156,9 @@ def document() -> Json:
     for schema in schemas.values():
         for name, field in schema.get("properties", {}).items():
             field.update(BOUNDS.get(name, {}))
+    for name, bounds in openapi_games.FIELDS.items():
+        for field, bound in bounds.items():
+            schemas[name]["properties"][field].update(bound)
     for name, fields in _EITHER.items():
         schemas[name]["oneOf"] = [{"required": [field]} for field in fields]
     paths = _paths()

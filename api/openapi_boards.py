@@ -32,6 +32,7 @@ from api.rank_lookups import (
 )
 from api.seasons_api import Around, AroundScore, Rank, Top
 from shared import scores
+from shared.windows import WINDOWS
 
 STRUCTS: Final = (Top, Rank, Around, AroundScore, RanksBody, Ranks, PlayerRank, UserRanks, SeasonRank)
 
@@ -44,6 +45,11 @@ _TIES: Final = query(
     {"type": "string", "enum": list(TIES), "default": "ordinal"},
     "ordinal: equal scores are ranked one behind the other. competition: they share the best rank of them.",
     "ordinal",
+)
+WINDOW: Final = query(
+    "window",
+    {"type": "string", "enum": list(WINDOWS)},
+    "What was reached within the last hours or days, in seasons with windows; left out: of all time.",
 )
 _USER_PATH: Final = {
     "name": "uid",
@@ -78,6 +84,7 @@ def _top() -> Json:
             query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT),
             query("offset", offset, "How many of the best to leave out.", 0),
             query("cursor", _CURSOR, "nextCursor of the page before; not together with offset."),
+            WINDOW,
             _TIES,
             IF_NONE_MATCH,
         ],
@@ -91,8 +98,10 @@ def _top() -> Json:
                 "invalid_limit",
                 "invalid_offset",
                 "invalid_cursor",
+                "invalid_window",
                 *_QUERY,
             ],
+            409: ["windows_off"],
             **READ,
         },
     )
@@ -103,9 +112,14 @@ def _rank() -> Json:
     return operation(
         "rank",
         "A player's rank, 1 = best",
-        [SID, USER, _TIES],
+        [SID, USER, WINDOW, _TIES],
         {200: answer("The player's place.", schema_of(Rank), found, "Cache-Control")},
-        {400: ["invalid_season_id", "invalid_user_id", *_QUERY], 404: ["not_on_board"], **READ},
+        {
+            400: ["invalid_season_id", "invalid_user_id", "invalid_window", *_QUERY],
+            404: ["not_on_board"],
+            409: ["windows_off"],
+            **READ,
+        },
     )
 
 
@@ -122,6 +136,7 @@ def _around() -> Json:
             {**USER, "required": False, "description": "The player; this or score must be there."},
             query("score", {"type": "integer", **BOUNDS["score"]}, "The score, instead of a player."),
             query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE),
+            WINDOW,
             _TIES,
         ],
         {200: found},
@@ -131,9 +146,11 @@ def _around() -> Json:
                 "invalid_user_id",
                 "invalid_score",
                 "invalid_range",
+                "invalid_window",
                 *_QUERY,
             ],
             404: ["not_on_board"],
+            409: ["windows_off"],
             **READ,
         },
     )

@@ -20,6 +20,8 @@ STRUCTS: Final = (SeasonBody, SeasonResource, SeasonPage, Deleted)
 _BODY: Final[Json] = {
     "aggregation": "best",
     "order": "asc",
+    "windows": True,
+    "tieBreak": "earliest",
     "startsAt": "2026-12-01T00:00:00Z",
     "endsAt": "2027-01-01T00:00:00Z",
     "metadata": {"track": "Monza"},
@@ -90,8 +92,8 @@ def season() -> Json:
                 413: ["body_too_large"],
                 **_BEHIND,
             },
-            description="What is left out is set as by default. Aggregation and order are settled once there are "
-            f"scores. `metadata` is at most {MAX_METADATA_BYTES} bytes.",
+            description="What is left out is set as by default. Aggregation, order, windows and tieBreak are settled "
+            f"once there are scores. `metadata` is at most {MAX_METADATA_BYTES} bytes.",
             requestBody={"required": True, "content": json_content(schema_of(SeasonBody), _BODY)},
         ),
         "delete": operation(

@@ -35,7 +35,7 @@ from shared.scores import (
 )
 
 # Tells a client that its score had been stored before; the name is the one that Stripe's API made known.
-_REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
+REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
 
 _NOW: Final = (NO_STORE,)
 
@@ -124,10 +124,10 @@ class SeasonsApi:
     async def add_score(self, call: Call) -> Answer:
         season_id = call.season_id
         body = await call.json(self._score_decoder)
-        key = _idempotency_key(call.headers(b"idempotency-key"), body.event_id)
+        key = key_in(call, body.event_id)
         score = score_of(season_id, body, key)
         replayed = await self._intake.submit(score)
-        return json_answer(Queued(season_id, score.user_id), 202, _REPLAYED if replayed else ())
+        return json_answer(Queued(season_id, score.user_id), 202, REPLAYED if replayed else ())
 
     async def top(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
@@ -192,8 +192,9 @@ def score_of(season_id: SeasonId, body: ScoreBody, key: IdempotencyKey | None) -
     )
 
 
-def _idempotency_key(headers: list[str], event_id: str | None) -> IdempotencyKey | None:
-    """The key from the header, the body's eventId, or both where they say the same."""
+def key_in(call: Call, event_id: str | None) -> IdempotencyKey | None:
+    """The key from the header, the body's eventId, or both where they say the same. Raises InvalidRequestError."""
+    headers = call.headers(b"idempotency-key")
     if event_id is None and not headers:
         return None
     keys = {parse_idempotency_key(text) for text in (*headers, event_id) if text is not None}

@@ -26,9 +26,7 @@ Kind: TypeAlias = Literal[
 ]
 
 _KINDS: Final[dict[tuple[str, str], Kind]] = {
-    (where, how): kind
-    for kind in get_args(Kind)
-    for where, how in [kind.split()]
+    (where, how): kind for kind in get_args(Kind) for where, how in [kind.split()]
 }
 
 _NAMED: Final = 5

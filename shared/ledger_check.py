@@ -39,9 +39,8 @@ _REPAIR_LIMIT: Final = 5000
 # What counts: events that were not given up and whose outbox row is done, or purged because it was. Two `not exists`,
 # each in the words of a partial index: `status <> 'done'` would read the whole outbox for every season.
 _EVENTS = f"""
-  select event.user_id, event.delta as score, {MOMENT} as at, event.id, {{minute}} as minute, season.token, {AS_OF} as as_of
+  select event.user_id, event.delta as score, {MOMENT} as at, event.id, {{minute}} as minute
   from score_events as event
-  join seasons as season on season.season_id = event.season_id and season.epoch = event.epoch
   where event.season_id = {{season_id}} and event.epoch = {{epoch}} and event.discarded_at is null
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'pending')
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'failed')
@@ -52,11 +51,13 @@ _COUNTED = f"""
   group by user_id
 """  # noqa: S608 - constants
 
+_AS_OF = f"(select {AS_OF} from seasons as season where season.season_id = {{season_id}})"
+
 # What is to leave a window as soon as a worker looks is left alone.
 _SETTLED = f"""not exists (
-    select from window_buckets as bucket, seasons as season
+    select from window_buckets as bucket
     where bucket.season_id = {{season_id}} and bucket.epoch = {{epoch}} and bucket.user_id = {{player}}
-      and season.season_id = bucket.season_id and bucket.leaves_at <= {AS_OF})"""  # noqa: S608 - constants
+      and bucket.leaves_at <= {_AS_OF})"""  # noqa: S608 - constants
 
 _SHOWN = """
   select user_id, {columns} from standings
@@ -218,7 +219,7 @@ def _of_season(query: str, fence: seasons.Fence) -> sql.Composed:
         "aggregates": of_plain_sum if rules.plain and rules.aggregation == "sum" else aggregates(rules, places),
         "of_minute": aggregates(rules, PLACES[:1]),
         "minute": MINUTE.format(at=MOMENT) if rules.windows else "null::timestamptz",
-        "within": WITHIN.format(minute="minute", as_of="as_of") if rules.windows else "0",
+        "within": WITHIN.format(minute="minute", as_of=_AS_OF) if rules.windows else "0",
         "settled": _SETTLED if rules.windows else "true",
         "player": f"coalesce(ledger.user_id, {'kept' if query in _OF_MINUTES else 'standing'}.user_id)",
         "columns": ", ".join(columns),

@@ -48,6 +48,8 @@ _FORBIDDEN_IN_USER_ID = re.compile(rf"[{CONTROL_CHARACTERS}\ud800-\udfff]")
 _KEY = re.compile(rf"[{KEY_CHARACTERS}]{{1,{MAX_KEY_LENGTH}}}")
 _KEYS = re.compile(rf"[{KEY_CHARACTERS}]*")
 
+MAX_NUMBER: Final = 2**63 - 1
+"""The largest id of the games API."""
 _GAME: Final = "game:"
 _NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 
@@ -122,7 +124,7 @@ def season_of_game(game_id: int) -> SeasonId:
 
 
 def is_game(season_id: SeasonId) -> bool:
-    """Whether the season is that of a game of the games API, whose players are numbers."""
+    """Whether the season is that of a game of the games API."""
     return season_id.startswith(_GAME) and _NUMBER.fullmatch(season_id, len(_GAME)) is not None
 
 
@@ -177,6 +179,18 @@ def parse_epoch(epoch: int | None) -> int | None:
             f"epoch must be from 1 to {MAX_EPOCH}, as GET says of the season", code="invalid_epoch"
         )
     return epoch
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is an id of the games API."""
+    return _NUMBER.fullmatch(text) is not None and int(text) <= MAX_NUMBER
+
+
+def parse_number(text: str, name: str, code: str) -> int:
+    """An id of the games API, a positive integer of 63 bits, or InvalidRequestError; `name`: of its field."""
+    if not is_number(text):
+        raise InvalidRequestError(f"{name} must be a positive integer, not {text[:40]!r}", code=code)
+    return int(text)
 
 
 def parse_moment(moment: dt.datetime, name: str, code: str) -> dt.datetime:

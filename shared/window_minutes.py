@@ -123,12 +123,13 @@ async def leave(conn: Connection, fences: Sequence[Fence], limit: int) -> Left:
 async def renew(conn: Connection, rules: Rules, players: Sequence[tuple[SeasonId, UserId]]) -> list[Standing]:
     """Compute the windows of players from their minutes, in seasons with these rules; returns what changed."""
     season_ids, user_ids = zip(*players, strict=True)
-    cursor = await conn.execute(_renewing(rules), (_SEPARATOR.join(season_ids), _SEPARATOR.join(user_ids)))
+    cursor = await conn.execute(renewing(rules), (_SEPARATOR.join(season_ids), _SEPARATOR.join(user_ids)))
     return [Standing(*row) for row in await cursor.fetchall()]
 
 
 @lru_cache
-def _renewing(rules: Rules) -> str:
+def renewing(rules: Rules) -> str:
+    """The statement of `renew`."""
     columns = names(IN_WINDOWS).split(", ")
     return _RENEW.format(
         aggregates=aggregates(rules, IN_WINDOWS), renewed=", ".join(f"{name} = excluded.{name}" for name in columns)

@@ -7,6 +7,8 @@ import pytest
 from shared import keys
 from shared.projection import Projection, Stored, Update
 from shared.reconciliation import SeasonsUnreachableError, rebuild
+from shared.scores import PLAIN
+from shared.standings import Standing
 from worker.upkeep import Audit
 
 

@@ -10,7 +10,7 @@ from alembic import command
 from psycopg import sql
 
 from cli.migrations import alembic_config, migrate
-from shared import ledger, ledger_check, outbox, outbox_review, seasons, setbacks, standings
+from shared import ledger, ledger_check, outbox, outbox_review, seasons, setbacks, standings, window_minutes
 from shared.postgres import wait_for_schema
 from shared.revision import REVISION, StaleSchemaError
 from shared.scores import MAX_SCORE, PLAIN, Rules, Score
@@ -76,6 +76,11 @@ async def busy_outbox(pool):
             " select 's', 5, 'u' || n, 1 from generate_series(1, 20000) as n"
         )
         await conn.execute("insert into standings select 's', 1, 'u' || n, n, 1 from generate_series(1, 20000) as n")
+        await conn.execute(
+            "insert into window_buckets (season_id, epoch, user_id, minute, score, reached_at, leaves_at)"
+            " select 's', 5, 'u' || n, date_bin('1 minute', now(), 'epoch'), 1, now(), now() + n * interval '1 minute'"
+            " from generate_series(-20, 20000) as n"
+        )
         await conn.execute("vacuum analyze")
         yield conn
 
@@ -224,3 +229,15 @@ async def test_what_operators_ask_of_pending_and_failed_events_comes_from_their_
 async def test_the_one_liner_of_the_operators(busy_outbox):
     rows = await (await busy_outbox.execute("select status, count(*) from outbox group by status")).fetchall()
     assert sorted(rows) == [("done", 18_999), ("pending", 1001)]
+
+
+async def test_what_leaves_windows_is_found_by_when_it_does(busy_outbox):
+    found = await plan(busy_outbox, window_minutes.DUE_SEASONS, ([], 1000))
+    assert "window_buckets_leaves_at_idx" in found
+    found = await plan(busy_outbox, window_minutes.CLAIM, (["s"], 1000))
+    assert "window_buckets_leaves_at_idx" in found
+    assert "Seq Scan on window_buckets" not in found
+    assert "Seq Scan on standings" not in found
+    found = await plan(busy_outbox, window_minutes.renewing(Rules("best", windows=True)), ("s", "u1"))
+    assert "Index Scan using window_buckets_pkey" in found
+    assert "Seq Scan on standings" not in found

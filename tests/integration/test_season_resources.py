@@ -22,6 +22,8 @@ async def test_put_makes_a_season_and_get_says_what_it_is(http, drain):
     body = {
         "aggregation": "best",
         "order": "asc",
+        "windows": True,
+        "tieBreak": "earliest",
         "startsAt": "2026-01-01T00:00:00+01:00",
         "endsAt": "2126-01-01T00:00:00Z",
         "metadata": {"track": "Monza", "laps": [1, 2.5, None, "Zoë 🎮"]},

@@ -110,7 +110,7 @@ async def test_a_report_says_what_would_be_right(add, drain, redis, verify):
     await redis.zadd(keys.board("s"), {f"u{number}": 1000 for number in range(20)})
     report = (await verify())["s"]
     assert report.differences == {"board wrong": 20}
-    assert report.named[0] == ("board wrong", "u0", 1, 1000)
+    assert report.named[0] == ("board wrong", "u0", 1, 1000, None)
     assert len(report.named) == 5
     assert (report.ledger_players, report.standing_players, report.board_players) == (20, 20, 20)
 
@@ -247,7 +247,7 @@ async def test_a_board_that_is_behind_is_given_time_to_follow(add, drain, pool, 
 
         async def look(self, season_id, rules, user_ids):
             Watched.looks += 1
-            if Watched.looks == 8:
+            if Watched.looks == 7:
                 await Audit(pool, projection).run()
             return await super().look(season_id, rules, user_ids)
 

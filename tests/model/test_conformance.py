@@ -15,7 +15,7 @@ from model.database import Database, Event, Season, Session, State
 from model.rules import RIGHT, clock_token
 
 from shared import keys, projection, seasons
-from shared.scores import MAX_SCORE
+from shared.scores import MAX_SCORE, PLAIN
 from shared.standings import Standing
 from worker import batch
 
@@ -98,12 +98,12 @@ async def test_swap(redis, projection):
         players = {player: rng.randrange(9) for player in range(PLAYERS) if rng.random() < 0.5}
         staged = len(players) + (rng.random() < 0.1)
         if players:
-            await projection.stage(real(update), [(str(player), score) for player, score in players.items()])
+            await projection.stage(real(update), real_standings(str(season), players))
         staging = {(season, update.token): players}
         verdict, after = boards.swap(board, update, seen, staging, staged)
         assert await projection.swap(real(update), seen, staged) == (verdict, boards.stored(after))
         kept = bool(staging.get((season, update.token)))
-        assert await redis.exists(keys.staging(str(season), update.token)) == kept
+        assert await redis.exists(*keys.shown(str(season), PLAIN, update.token)) == kept
         expected.append(after)
     assert await load(redis, CASES) == expected
 
@@ -141,11 +141,11 @@ async def test_fold(pool, monkeypatch):
             async with conn.transaction(force_rollback=True):
                 await store_rows(conn, rows, events)
                 await conn.execute("update seasons set token = token + 1")
-                folded = await batch._fold_in_halves(conn, list(range(len(events))), {"sum"})
+                folded = await batch._fold_in_halves(conn, list(range(len(events))), {PLAIN})
                 assert sum(1 << event_id for event_id in folded.failures) == failed
                 assert {
                     int(season_id): {int(row.user_id): row.score for row in changed}
-                    for season_id, changed in batch._by_season(folded.standings).items()
+                    for season_id, changed in batch.by_season(folded.standings).items()
                 } == {
                     season: {player: score for player, (score, _) in changed.items()}
                     for season, changed in session.changes.items()
