@@ -17,6 +17,7 @@ COPY shared shared
 COPY api api
 COPY worker worker
 COPY cli cli
+COPY leaderboard_client leaderboard_client
 RUN echo "setuptools==84.2.1 --hash=sha256:ca140b45d5325a9478f880e351484f62fef15f336462e449ca0c03c873d589c2" > /tmp/build.txt \
  && pip --python /venv/bin/python install --require-hashes --only-binary :all: --requirement /tmp/build.txt \
  && pip --python /venv/bin/python install --no-deps --no-build-isolation --editable . \

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BASE_URL ?= http://127.0.0.1:8080
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
-FILES := api worker shared cli alembic tests bench
+FILES := api worker shared cli alembic tests bench leaderboard_client examples
 
 .DEFAULT_GOAL := help
 .PHONY: help run test faults bench check demo load lock format clean

@@ -6,12 +6,13 @@ import re
 import shutil
 
 import pytest
-from conftest import client_of, serving
+from conftest import serving
 from playwright.async_api import async_playwright
 
 from api.app import create_app
 from api.docs_pages import routes
 from api.openapi import document
+from leaderboard_client import Leaderboard
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -55,8 +56,12 @@ async def test_a_page_asks_for_nothing_that_is_not_served(http):
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
 @pytest.mark.parametrize("page_path", PAGES)
 async def test_in_a_browser_it_shows_every_operation_and_tries_one_out(settings, page_path):
-    async with serving(create_app(settings)) as base_url, client_of(base_url) as http, async_playwright() as playwright:
-        await http.put("/v1/seasons/spring-26", json={"metadata": {"seen": "in a browser"}})
+    async with (
+        serving(create_app(settings)) as base_url,
+        Leaderboard(base_url) as board,
+        async_playwright() as playwright,
+    ):
+        await board.put_season("spring-26", metadata={"seen": "in a browser"})
         browser = await playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         try:
             page = await browser.new_page()

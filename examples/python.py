@@ -1,0 +1,22 @@
+"""A season, a few scores, who leads: `python examples/python.py http://127.0.0.1:8080`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from leaderboard_client import Leaderboard, Score
+
+
+async def main(base_url: str) -> None:
+    async with Leaderboard(base_url) as board:
+        await board.put_season("lap-times", aggregation="best", order="asc")
+        await board.submit("lap-times", "ann", 84_012, key="race-7-ann")
+        print(await board.submit_many("lap-times", [Score("bob", 83_977), Score("cid", 84_500), Score("", 1)]))
+        while (rank := await board.rank("lap-times", "cid")) is None:  # a few milliseconds
+            await asyncio.sleep(0.01)
+        print(rank)
+        print((await board.top("lap-times", limit=3)).items)
+
+
+asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""What examples/ and the README show, run as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from cli.embedded.memory import free_port
+from cli.migrations import ROOT
+
+
+def walk(base_url):
+    return subprocess.run(
+        [ROOT / "examples" / "curl.sh"],
+        env={**os.environ, "BASE_URL": base_url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+with_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
+
+
+@with_curl
+def test_the_walk_with_curl_shows_each_command_and_its_answer(stack):
+    done = walk(stack.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    commands = re.findall(r"^\$ curl .*\n.+", done.stdout, flags=re.MULTILINE)
+    asked = re.findall(r"^(?:call|refused) ", (ROOT / "examples" / "curl.sh").read_text(), flags=re.MULTILINE)
+    assert len(commands) == len(asked) > 20
+    assert done.stdout.count("idempotent-replayed: true") == 1
+    for code in ("invalid_delta", "not_on_board", "season_closed"):
+        assert f'"code":"{code}"' in done.stdout
+    assert done.stdout.endswith('"items":[],"totalPlayers":0,"nextCursor":null}\n')
+
+
+@with_curl
+def test_the_walk_stops_where_there_is_no_service():
+    done = walk(f"http://127.0.0.1:{free_port()}")
+    assert done.returncode != 0
+    assert done.stdout.count("$ curl") == 1
+
+
+def lines_of(text):
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def test_the_python_example_runs_and_is_the_readmes(stack, program):
+    done = program("examples.python", stack.url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[Result(status='queued'")
+    assert "Player(user_id='bob', rank=1, score=83977)" in done.stdout
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    code = lines_of((ROOT / "examples" / "python.py").read_text(encoding="utf-8"))
+    assert [line for line in lines_of(shown) if line not in code] == []

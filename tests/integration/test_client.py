@@ -1,0 +1,308 @@
+"""The Python client and the running API: each method, what is asked for again, and what is not.
+
+That a score whose answer was lost counts once is in tests/faults/test_client.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import itertools
+import json
+import signal
+
+import pytest
+from conftest import make_settings, serving
+
+from api.app import create_app
+from cli.embedded.memory import free_port
+from leaderboard_client import Leaderboard, LeaderboardError, Score, bodies, exchange
+
+UTC = dt.UTC
+
+
+@pytest.fixture
+async def board(http):
+    async with Leaderboard(str(http.base_url)) as client:
+        yield client
+
+
+class Pauses(list):
+    """How long the client would have waited, in seconds; instead something may happen meanwhile."""
+
+    def __init__(self):
+        super().__init__()
+        self.meanwhile = lambda: None
+
+    async def pause(self, seconds):
+        self.append(seconds)
+        self.meanwhile()
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    found = Pauses()
+    monkeypatch.setattr(exchange, "sleep", found.pause)
+    return found
+
+
+def places(items):
+    return [(item.rank, item.user_id, item.score) for item in items]
+
+
+async def test_a_season_is_made_set_closed_and_reset(board):
+    ends_at = dt.datetime(2096, 12, 24, 18, tzinfo=UTC)
+    made = await board.put_season(
+        "monza", aggregation="best", order="asc", ends_at=ends_at, metadata={"laps": 5, "names": ["é"]}
+    )
+    assert (made.season_id, made.state, made.epoch, made.players) == ("monza", "open", 1, 0)
+    assert (made.aggregation, made.order, made.starts_at, made.ends_at) == ("best", "asc", None, ends_at)
+    assert made.metadata == {"laps": 5, "names": ["é"]}
+    assert await board.season("monza") == made
+    closed = await board.close_season("monza")
+    assert (closed.state, closed.closed_at is None) == ("closed", False)
+    assert await board.delete_season("monza") is None
+    assert ((await board.season("monza")).state, (await board.season("monza")).epoch) == ("open", 2)
+    assert (await board.put_season("monza")).metadata is None
+
+
+async def test_seasons_come_page_by_page(board):
+    names = [f"s{number}" for number in range(5)]
+    for name in names:
+        await board.put_season(name)
+    for page_size in (1, 2, 5, 100):
+        assert [season.season_id async for season in board.seasons(page_size=page_size)] == names
+
+
+async def test_points_are_added_and_every_read_shows_them(board, drain):
+    for user_id, delta in (("ann", 3), ("bob", 7), ("cid", 3), ("ann", 4)):
+        accepted = await board.add("s", user_id, delta)
+        assert (accepted.season_id, accepted.user_id, accepted.replayed) == ("s", user_id, False)
+    await board.add("t", "ann", 1)
+    await drain()
+
+    top = await board.top("s", limit=2)
+    assert (places(top.items), top.total_players) == ([(1, "bob", 7), (2, "ann", 7)], 3)
+    assert places((await board.top("s", cursor=top.next_cursor)).items) == [(3, "cid", 3)]
+    assert places((await board.top("s", offset=1, limit=1, ties="competition")).items) == [(1, "ann", 7)]
+
+    rank = await board.rank("s", "ann")
+    assert (rank.season_id, rank.user_id, rank.rank, rank.score, rank.total_players) == ("s", "ann", 2, 7, 3)
+    assert rank.percentile == pytest.approx(200 / 3)
+    assert (await board.rank("s", "ann", ties="competition")).rank == 1
+    assert await board.rank("s", "nobody") is None
+
+    assert places((await board.around("s", "ann", reach=1)).items) == [(1, "bob", 7), (2, "ann", 7), (3, "cid", 3)]
+    assert places((await board.around("s", "cid", reach=0)).items) == [(3, "cid", 3)]
+    assert await board.around("s", "nobody") is None
+    aimed_at = await board.around_score("s", 5, reach=1)
+    assert (aimed_at.rank, places(aimed_at.items)) == (3, [(2, "ann", 7), (3, "cid", 3)])
+
+    ranks = await board.ranks("s", ["cid", "nobody", "bob"])
+    assert (places(ranks.items), ranks.not_found, ranks.total_players) == (
+        [(3, "cid", 3), (1, "bob", 7)],
+        ("nobody",),
+        3,
+    )
+    for page_size in (1, 100):
+        found = [rank async for rank in board.ranks_of("ann", page_size=page_size, ties="competition")]
+        assert [(rank.season_id, rank.rank, rank.total_players) for rank in found] == [("s", 1, 3), ("t", 1, 1)]
+
+
+async def test_scores_that_were_reached(board, drain):
+    await board.submit("best", "ann", 5)
+    await board.submit("best", "ann", 4)
+    assert [one.status for one in await board.submit_many("best", [Score("bob", 9), Score("bob", -1)])] == [
+        "queued"
+    ] * 2
+    await drain()
+    assert places((await board.top("best")).items) == [(1, "bob", 9), (2, "ann", 5)]
+
+
+async def test_ids_that_look_like_paths(board, drain):
+    for season_id in (".", "..", "a:b"):
+        await board.add(season_id, "a/b é?", 1)
+    await drain()
+    assert [rank.season_id async for rank in board.ranks_of("a/b é?")] == [".", "..", "a:b"]
+    assert (await board.rank("..", "a/b é?")).rank == 1
+    await board.delete_season("..")
+    assert (await board.season(".")).players == 1
+
+
+async def test_thousands_of_scores_are_cut_to_what_a_batch_may_hold(board, drain, truth):
+    """First by their number, then, of the longest ids there are, by their bytes."""
+    short = [Score(f"u{number}", number + 1) for number in range(bodies.BATCH_SCORES + 1)]
+    long = [Score(f"{number:04}" + "🎮" * 124, number + 1) for number in range(3000)]
+    assert {one.status for one in await board.add_many("s", short)} == {"queued"}
+    assert {one.status for one in await board.add_many("s", long)} == {"queued"}
+    again = await board.add_many("s", [*short, *long])
+    assert [one.status for one in again] == ["replayed"] * (len(short) + len(long))
+    await drain()
+    assert (await truth())["s"] == {score.user_id: score.points for score in (*short, *long)}
+
+
+async def test_each_score_of_many_has_its_result(board):
+    scores = [Score("ann", 1), Score("bob", 0), Score("ann", 1, key="k"), Score("ann", 2, key="k")]
+    assert [(one.status, one.code) for one in await board.add_many("s", scores)] == [
+        ("queued", None),
+        ("refused", "invalid_delta"),
+        ("queued", None),
+        ("refused", "idempotency_key_reused"),
+    ]
+    assert [one.code for one in await board.add_many("s", [Score("", 1)])] == ["invalid_user_id"]
+    assert [one.code for one in await board.submit_many("s", [Score("ann", 1)] * 2)] == ["wrong_aggregation"] * 2
+    assert await board.add_many("s", []) == []
+
+
+async def test_a_key_of_the_callers_counts_once_over_calls(board, drain, truth):
+    assert [(await board.add("s", "ann", 5, key="match-7")).replayed for _ in range(2)] == [
+        False,
+        True,
+    ]
+    assert [(await board.add("s", "ann", 5)).replayed for _ in range(2)] == [False, False]
+    await drain()
+    assert await truth() == {"s": {"ann": 15}}
+
+
+async def test_without_any_answer_it_gives_up_after_its_attempts(pauses):
+    async with Leaderboard(f"http://127.0.0.1:{free_port()}", attempts=9) as board:
+        with pytest.raises(LeaderboardError) as raised:
+            await board.top("s")
+    error = raised.value
+    assert (error.status, error.code, error.request_id) == (None, "no_answer", None)
+    assert "/v1/seasons/s/leaderboard/top" in error.message
+    bounds = [min(0.1 * 2**number, exchange.LONGEST_PAUSE_SECONDS) for number in range(8)]
+    assert all(0 <= seconds <= bound for seconds, bound in zip(pauses, bounds, strict=True))
+    assert len({seconds / bound for seconds, bound in zip(pauses, bounds, strict=True)}) == 8
+
+
+@pytest.fixture
+async def hanging(dsn, own_valkey):
+    """A client of an API whose Valkey does not answer, until it is told to go on."""
+    settings = make_settings(dsn, own_valkey.url(), request_timeout_ms=300)
+    async with serving(create_app(settings)) as base_url, Leaderboard(base_url, attempts=3) as board:
+        await board.put_season("s")
+        own_valkey.running.send_signal(signal.SIGSTOP)
+        board.go_on = lambda: own_valkey.running.send_signal(signal.SIGCONT)
+        yield board
+        board.go_on()
+
+
+async def test_a_503_is_asked_for_again_when_it_says_and_told_in_the_end(hanging, pauses):
+    with pytest.raises(LeaderboardError) as raised:
+        await hanging.season("s")
+    assert (raised.value.status, raised.value.code) == (503, "deadline_exceeded")
+    assert raised.value.request_id
+    assert pauses == [1.0, 1.0]
+
+
+async def test_a_503_that_passes_is_not_heard_of(hanging, pauses):
+    pauses.meanwhile = hanging.go_on
+    assert (await hanging.season("s")).players == 0
+    assert pauses == [1.0]
+
+
+async def test_what_is_refused_is_not_sent_again(board, pauses):
+    await board.put_season("best", aggregation="best")
+    for asked, status, code in (
+        (board.season("none"), 404, "season_not_found"),
+        (board.add("s", "ann", 0), 400, "invalid_delta"),
+        (board.add("s", "", 1), 400, "invalid_user_id"),
+        (board.add("s", "ann", 1, key="é\n"), 400, "invalid_idempotency_key"),
+        (board.add("best", "ann", 1), 409, "wrong_aggregation"),
+        (board.top("s", limit=0), 400, "invalid_limit"),
+        (board.rank("s", ""), 400, "invalid_user_id"),
+        (board.around("s", "ann", reach=101), 400, "invalid_range"),
+        (board.ranks("s", []), 400, "invalid_body"),
+        (board.add_many("no/season", [Score("ann", 1)]), 400, "invalid_season_id"),
+        (anext(board.seasons(page_size=0)), 400, "invalid_limit"),
+    ):
+        with pytest.raises(LeaderboardError) as raised:
+            await asked
+        assert (raised.value.status, raised.value.code) == (status, code)
+        assert raised.value.request_id
+        assert code in str(raised.value)
+    assert pauses == []
+
+
+@contextlib.asynccontextmanager
+async def somebody_else(*told):
+    """Answers requests in this order, the last one over and over; for what the service does not say or look at.
+
+    Yields the base URL and what was sent: of each request its head, and its body.
+    """
+    sent, answers = [], itertools.chain(told, itertools.repeat(told[-1]))
+
+    async def answer(reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = head.partition("content-length: ")[2].partition("\r\n")[0]
+        sent.append((head, await reader.readexactly(int(length or 0))))
+        status, text = next(answers)
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", sent
+
+
+async def test_the_api_key_goes_along():
+    async with somebody_else(("200 OK", "{}")) as (url, sent), Leaderboard(url, api_key="k-1") as board:
+        await board.delete_season("s")
+    assert "\r\nauthorization: bearer k-1\r\n" in sent[0][0]
+
+
+async def test_what_is_as_by_default_is_not_sent_and_what_is_not_is():
+    page = '{"seasonId":"s","items":[],"totalPlayers":0,"nextCursor":null}'
+    moment = dt.datetime(2026, 11, 26, 12, tzinfo=UTC)
+    answers = ("200 OK", page), ("200 OK", page), ("400 Bad Request", "")
+    async with somebody_else(*answers) as (url, sent), Leaderboard(url) as board:
+        await board.top("s")
+        await board.top("s", window="3d")
+        for refused in (
+            board.put_season("s"),
+            board.put_season("s", windows=True, tie_break="earliest"),
+            board.add("s", "ann", 1, key="k"),
+            board.add("s", "ann", 1, key="k", occurred_at=moment),
+            board.add_many("s", [Score("ann", 1, key="k", occurred_at=moment)]),
+        ):
+            with pytest.raises(LeaderboardError):
+                await refused
+    assert [head.partition(" http")[0] for head, _ in sent[:2]] == [
+        "get /v1/seasons/s/leaderboard/top?limit=10",
+        "get /v1/seasons/s/leaderboard/top?limit=10&window=3d",
+    ]
+    score = {"userId": "ann", "delta": 1, "eventId": "k"}
+    late = {**score, "occurredAt": "2026-11-26T12:00:00Z"}
+    assert [json.loads(body) for _, body in sent[2:]] == [
+        {},
+        {"windows": True, "tieBreak": "earliest"},
+        score,
+        late,
+        [late],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "code"),
+    [
+        ("200 OK", "<html>", "not_understood"),
+        ("200 OK", '{"seasonId":5}', "not_understood"),
+        ("404 Not Found", "<html>", "not_understood"),
+        ("302 Found", "", "not_understood"),
+    ],
+)
+async def test_what_another_server_says_is_told_as_an_error(pauses, status, text, code):
+    async with somebody_else((status, text)) as (url, _), Leaderboard(url) as board:
+        with pytest.raises(LeaderboardError) as raised:
+            await board.rank("s", "ann")
+    assert (raised.value.status, raised.value.code, raised.value.request_id) == (int(status[:3]), code, None)
+    assert pauses == []
+
+
+async def test_a_gateway_without_a_service_behind_it_is_asked_again(pauses):
+    ready = ("200 OK", '{"seasonId":"s","items":[],"totalPlayers":0,"nextCursor":null,"ofALaterVersion":1}')
+    gone = (("502 Bad Gateway", '{"error":"gone","code":"bad_gateway","requestId":"r"}'), ("504 Gateway Timeout", ""))
+    async with somebody_else(*gone, ready) as (url, sent), Leaderboard(url) as board:
+        assert (await board.top("s")).items == ()
+    assert (len(sent), len(pauses)) == (3, 2)
