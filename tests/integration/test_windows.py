@@ -1,0 +1,219 @@
+"""Time windows and ties against brute force over the ledger: scores leave as they age, with no new write."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import random
+
+import pytest
+from conftest import CrashError, crashing_at
+from season_calls import SEASON, post, put
+from window_calls import MINUTE, expected_boards, let_pass, shown_boards
+
+from shared import keys, ledger
+from shared.scores import MAX_SCORE, Rules, Score
+from shared.seasons import reset
+from shared.verification import Verification
+from worker.batch import BatchApplier
+from worker.sweep import SWEEP_STEPS, Sweep
+from worker.upkeep import Audit
+
+RULES = [
+    Rules(aggregation, order, windows, tie_break)
+    for aggregation, order in (("sum", "desc"), ("best", "desc"), ("best", "asc"), ("latest", "desc"), ("sum", "asc"))
+    for windows, tie_break in ((True, "earliest"), (True, "member"), (False, "earliest"))
+]
+
+
+def told(rules):
+    return "-".join(map(str, rules)).lower()
+
+
+@pytest.fixture
+def sweep(pool, projection):
+    return Sweep(pool, projection, lambda _step: None)
+
+
+class World:
+    """A season with these rules, and all that can happen to it; `rng` says what does."""
+
+    def __init__(self, rng, rules, season_id, pool, redis, projection):
+        self.rng, self.rules, self.season_id = rng, rules, season_id
+        self.pool, self.redis, self.projection = pool, redis, projection
+
+    async def score(self):
+        rng = self.rng
+        at = None
+        if rng.random() < 0.6:  # late, mostly within the windows, now and then by a clock that is ahead
+            at = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=rng.choice((-5, 0, 1, 600, 1439, 1441, 4000, 4321, 9000)))
+            at -= dt.timedelta(seconds=rng.randrange(3) * 20)
+        delta = rng.choice((-2, 1, 2, 3)) if self.rules.aggregation == "sum" else rng.randint(-2, 5)
+        score = Score(
+            self.season_id,
+            rng.choice(("ann", "bob", "cid", "Zoë", "b")),
+            delta,
+            absolute=self.rules.aggregation != "sum",
+            occurred_at=at,
+        )
+        async with self.pool.connection() as conn:
+            await ledger.append(conn, [score] * rng.choice((1, 1, 1, 2)))
+
+    async def batch(self):
+        """Of the oldest, or passing by some of them; it may die having shown what it does not keep."""
+        async with self.pool.connection() as conn:
+            row = await (await conn.execute("select min(id), max(id) from outbox where status = 'pending'")).fetchone()
+        floor = self.rng.randint(*row) if row[0] is not None and self.rng.random() < 0.3 else 0
+        step = self.rng.choice(("none", "none", "projected", "folded", "committed"))
+        applier = BatchApplier(self.pool, self.projection, self.rng.randint(1, 4), crashing_at(step))
+        with contextlib.suppress(CrashError):
+            await applier.apply(floor=floor, paused=[])
+
+    async def sweep(self):
+        with contextlib.suppress(CrashError):
+            await Sweep(self.pool, self.projection, crashing_at(self.rng.choice(("none", *SWEEP_STEPS)))).run()
+
+    async def time(self):
+        async with self.pool.connection() as conn:
+            await let_pass(conn, self.redis, self.rng.choice((1, 1, 30, 840, 1440, 2880, 4320)))
+
+    async def loss(self):
+        names = [keys.meta(self.season_id), *keys.shown(self.season_id, self.rules)]
+        await self.redis.delete(*self.rng.sample(names, self.rng.randint(1, 2)))
+
+    async def reset(self):
+        if self.rng.random() < 0.2:
+            async with self.pool.connection() as conn, conn.transaction():
+                await reset(conn, self.season_id)
+
+    async def settle(self):
+        applier = BatchApplier(self.pool, self.projection, 500, lambda _step: None)
+        await Audit(self.pool, self.projection).run()
+        while (await applier.apply(floor=0, paused=[])).events:
+            pass
+        await Sweep(self.pool, self.projection, lambda _step: None).run()
+        async with self.pool.connection() as conn:
+            right = await expected_boards(conn, self.season_id)
+            assert await shown_boards(conn, self.redis, self.season_id) == right
+            return right
+
+
+@pytest.mark.parametrize("rules", RULES, ids=told)
+async def test_whatever_happens_boards_are_what_the_ledger_says(pool, redis, projection, rules):
+    rng = random.Random(told(rules))
+    most = []
+    for case in range(12):
+        world = World(rng, rules, f"s{case}", pool, redis, projection)
+        async with pool.connection() as conn:
+            await ledger.create_seasons(conn, [world.season_id], rules)
+        steps = [world.score] * 6 + [world.batch] * 3 + [world.sweep, world.time, world.loss, world.reset]
+        for _ in range(rng.randint(5, 60)):
+            await rng.choice(steps)()
+        most.append(await world.settle())
+        while rules.windows and any(most[-1][1:]):  # until all have left every window
+            await world.time()
+            most.append(await world.settle())
+        verification = Verification(pool, projection, repair=False, patience_seconds=5)
+        (report,) = [report async for report in verification.run([world.season_id])]
+        assert report.equal, report
+    assert max(len(board) for boards in most for board in boards) == 5
+    if rules.windows:
+        assert any(len(set(map(tuple, boards))) == 4 for boards in most), "all four boards differ now and then"
+
+
+async def test_a_score_leaves_with_its_minute_and_no_earlier(pool, redis, projection, sweep):
+    """The last minute that is a window's age is in it, the one before it no more."""
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"], Rules("best", windows=True))
+        now = dt.datetime.now(dt.UTC)
+        minute = now.replace(second=0, microsecond=0)
+        inside, outside = minute - dt.timedelta(hours=24), minute - dt.timedelta(hours=24) - MINUTE * 1.01
+        await ledger.append(conn, [Score("s", "in", 1, absolute=True, occurred_at=inside)])
+        await ledger.append(conn, [Score("s", "out", 2, absolute=True, occurred_at=outside)])
+    await BatchApplier(pool, projection, 500, lambda _step: None).apply(floor=0, paused=[])
+    shown = await redis.zrange(keys.board("s", "24h"), 0, -1)
+    if dt.datetime.now(dt.UTC) < minute + MINUTE:  # else the minute has passed meanwhile
+        assert shown == ["in"]
+    assert await redis.zrange(keys.board("s", "3d"), 0, -1) == ["in", "out"]
+    async with pool.connection() as conn:
+        await let_pass(conn, redis, 1)
+    await sweep.run()
+    assert await redis.zrange(keys.board("s", "24h"), 0, -1) == []
+    assert await redis.zrange(keys.board("s", "3d"), 0, -1) == ["in", "out"]
+    assert await redis.zrange(keys.board("s"), 0, -1) == ["in", "out"]
+
+
+async def test_a_season_without_windows_has_no_minutes(http, pool, drain):
+    await put(http, aggregation="best", tieBreak="earliest")
+    assert await post(http, score=5) == (202, None)
+    assert await post(http, delta=5, path="/v1/seasons/plain") == (202, None)
+    await drain()
+    async with pool.connection() as conn:
+        assert await (await conn.execute("select * from window_buckets")).fetchall() == []
+
+
+async def test_of_what_has_left_all_windows_no_minute_stays(http, pool, redis, drain, sweep):
+    await put(http, windows=True)
+    for days in range(9):
+        at = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+        assert await post(http, delta=1, occurredAt=at.isoformat()) == (202, None)
+    await drain()
+    async with pool.connection() as conn:
+        assert await (await conn.execute("select count(*) from window_buckets")).fetchone() == (8,)
+        await let_pass(conn, redis, 7 * 1440 + 2)
+        await sweep.run()
+        assert await (await conn.execute("select * from window_buckets")).fetchall() == []
+
+
+async def test_a_reset_leaves_no_minutes_behind(http, pool, redis, drain, sweep):
+    await put(http, windows=True)
+    assert await post(http, delta=1) == (202, None)
+    await drain()
+    assert (await http.delete(SEASON)).status_code == 200
+    assert await post(http, "bob", delta=1) == (202, None)
+    await drain()
+    async with pool.connection() as conn:
+        await let_pass(conn, redis, 1442)
+        await sweep.run()
+        rows = await (await conn.execute("select epoch, user_id from window_buckets")).fetchall()
+    assert rows == [(2, "bob")]
+
+
+async def test_more_than_a_sweep_takes_at_once(pool, redis, projection, sweep):
+    async with pool.connection() as conn:
+        seasons = [f"s{number}" for number in range(5)]
+        await ledger.create_seasons(conn, seasons, Rules("sum", windows=True))
+        await ledger.append(conn, [Score(season, f"u{n}", 1) for season in seasons for n in range(500)])
+    applier = BatchApplier(pool, projection, 500, lambda _step: None)
+    while (await applier.apply(floor=0, paused=[])).events:
+        pass
+    assert await redis.zcard(keys.board("s4", "24h")) == 500
+    async with pool.connection() as conn:
+        await let_pass(conn, redis, 1442)
+    await sweep.run()
+    assert [await redis.zcard(keys.board(season, "24h")) for season in seasons] == [0] * 5
+    assert [await redis.zcard(keys.board(season, "3d")) for season in seasons] == [500] * 5
+
+
+async def test_a_window_whose_sum_no_board_holds_exactly_shows_the_most_that_one_does(pool, redis, projection, sweep):
+    """The total is in bounds, because of what was taken away before the window begins."""
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"], Rules("sum", windows=True))
+        before = dt.datetime.now(dt.UTC) - dt.timedelta(hours=30)
+        await ledger.append(conn, [Score("s", "ann", -MAX_SCORE, occurred_at=before)])
+        for _ in range(2):
+            await ledger.append(conn, [Score("s", "ann", MAX_SCORE)])
+    applier = BatchApplier(pool, projection, 500, lambda _step: None)
+    assert (await applier.apply(floor=0, paused=[])).failed == 0
+    assert await redis.zscore(keys.board("s"), "ann") == MAX_SCORE
+    assert await redis.zscore(keys.board("s", "24h"), "ann") == MAX_SCORE
+    assert await redis.zscore(keys.board("s", "3d"), "ann") == MAX_SCORE
+    async with pool.connection() as conn:
+        await ledger.append(conn, [Score("s", "ann", -MAX_SCORE)])
+    await applier.apply(floor=0, paused=[])
+    assert await redis.zscore(keys.board("s"), "ann") == 0
+    assert await redis.zscore(keys.board("s", "24h"), "ann") == MAX_SCORE  # exact in between
+    async with pool.connection() as conn:
+        await let_pass(conn, redis, 1442)
+    await sweep.run()
+    assert await redis.zscore(keys.board("s", "24h"), "ann") is None

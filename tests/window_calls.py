@@ -1,0 +1,129 @@
+"""What tests of windows and ties need: time that passes, and what boards must show, by brute force over the ledger."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+
+from shared import keys
+from shared.projection import TIE_LENGTH
+from shared.scores import MAX_SCORE
+from shared.windows import BOARDS, HOURS
+
+MINUTE = dt.timedelta(minutes=1)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+_MOMENTS = {
+    "score_events": ("created_at", "occurred_at"),
+    "outbox": ("created_at", "occurred_at"),
+    "standings": ("reached_at", "reached_at_24h", "reached_at_3d", "reached_at_7d"),
+    "window_buckets": ("minute", "reached_at", "leaves_at"),
+}
+_AGES = dt.timedelta(days=36525)
+
+
+async def let_pass(conn, redis, minutes):
+    """Let whole minutes pass, for all that is stored: it is so much older afterwards."""
+    async with conn.transaction():
+        # Far away and back: minutes of one player must not meet on the way.
+        for step in (_AGES, -_AGES - minutes * MINUTE):
+            for table, columns in _MOMENTS.items():
+                moved = ", ".join(f"{column} = {column} + %(step)s" for column in columns)
+                await conn.execute(f"update {table} set {moved}", {"step": step})
+    cursor = await conn.execute("select season_id, sort_order from seasons where tie_break = 'earliest'")
+    for season_id, order in await cursor.fetchall():
+        later = minutes * 60_000_000 * (-1 if order == "asc" else 1)
+        for window in BOARDS:
+            await _move_ties(redis, keys.board(season_id, window), keys.ties(season_id, window), later)
+
+
+async def _move_ties(redis, board, ties, later):
+    def moved(member):
+        return f"{int(member[:TIE_LENGTH], 16) + later:0{TIE_LENGTH}x}{member[TIE_LENGTH:]}"
+
+    members = {moved(member): score for member, score in await redis.zrange(board, 0, -1, withscores=True)}
+    told = {player: moved(tie) for player, tie in (await redis.hgetall(ties)).items()}
+    if members:
+        await redis.delete(board)
+        await redis.zadd(board, members)
+    if told:
+        await redis.hset(ties, mapping=told)
+
+
+_EVENTS = """
+select event.user_id, event.delta, least(event.occurred_at, event.created_at), event.id
+from score_events as event
+join seasons using (season_id, epoch)
+left join outbox using (id)
+where event.season_id = %s and event.discarded_at is null and coalesce(outbox.status, 'done') = 'done'
+order by event.id
+"""
+
+_SEASON = "select aggregation, sort_order, tie_break, windows, token from seasons where season_id = %s"
+
+
+def counted(events, aggregation, order):
+    """(score, when it was reached) of one player's events: (delta, at, id)."""
+    if aggregation == "sum":
+        total = sum(delta for delta, _, _ in events)
+        return max(-MAX_SCORE, min(MAX_SCORE, total)), max(at for _, at, _ in events)
+    if aggregation == "latest":
+        return max(events, key=lambda event: event[2])[:2]
+    sign = 1 if order == "asc" else -1
+    return min(events, key=lambda event: (sign * event[0], event[1], event[2]))[:2]
+
+
+async def expected_boards(conn, season_id):
+    """For each of the season's boards its players and scores, best first, as of its last batch."""
+    cursor = await conn.execute(_SEASON, (season_id,))
+    aggregation, order, tie_break, windows, token = await cursor.fetchone()
+    as_of = EPOCH + dt.timedelta(microseconds=token)
+    by_player = defaultdict(list)
+    for user_id, *event in await (await conn.execute(_EVENTS, (season_id,))).fetchall():
+        by_player[user_id].append(event)
+    boards = []
+    for window in BOARDS if windows else (None,):
+        found = {}
+        for user_id, events in by_player.items():
+            inside = [event for event in events if window is None or is_inside(event[1], window, as_of)]
+            if inside:
+                found[user_id] = counted(inside, aggregation, order)
+        boards.append(ranked(found, order, tie_break))
+    return boards
+
+
+def is_inside(at, window, as_of):
+    minute = at - (at - EPOCH) % MINUTE
+    return minute + MINUTE + dt.timedelta(hours=HOURS[window]) > as_of
+
+
+def ranked(found, order, tie_break):
+    """`found`: {player: (score, when it was reached)}; returns (player, score), best first."""
+
+    def by_ids(item):
+        return item[0].encode()
+
+    def by_moment(item):
+        return item[1][1]
+
+    best_first = sorted(found.items(), key=by_ids, reverse=order == "desc")
+    if tie_break == "earliest":
+        best_first.sort(key=by_moment)
+    best_first.sort(key=lambda item: item[1][0], reverse=order == "desc")
+    return [(user_id, int(score)) for user_id, (score, _) in best_first]
+
+
+async def shown_boards(conn, redis, season_id):
+    """The same as Redis shows it."""
+    cursor = await conn.execute(_SEASON, (season_id,))
+    _, order, tie_break, windows, _ = await cursor.fetchone()
+    skipped = TIE_LENGTH if tie_break == "earliest" else 0
+    return [
+        [
+            (member[skipped:], int(score))
+            for member, score in await redis.zrange(
+                keys.board(season_id, window), 0, -1, desc=order == "desc", withscores=True
+            )
+        ]
+        for window in (BOARDS if windows else (None,))
+    ]
