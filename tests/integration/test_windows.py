@@ -143,6 +143,35 @@ async def test_a_score_leaves_with_its_minute_and_no_earlier(pool, redis, projec
     assert await redis.zrange(keys.board("s"), 0, -1) == ["in", "out"]
 
 
+@pytest.mark.parametrize("rules", [rules for rules in RULES if rules.windows and rules.aggregation != "sum"], ids=told)
+async def test_what_a_dead_batch_showed_in_a_window_goes_though_it_counts_nowhere_any_more(
+    pool, redis, projection, rules
+):
+    """By the time the score is folded it has left the window, and in the others it counts less than what is there."""
+    better, worse = (1, 5) if rules.order == "asc" else (5, 1)
+    now = dt.datetime.now(dt.UTC)
+    applier = BatchApplier(pool, projection, 500, lambda _step: None)
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"], rules)
+        scores = [(better, dt.timedelta(hours=48)), (worse, dt.timedelta(hours=23, minutes=59))]
+        if rules.aggregation == "latest":
+            scores.reverse()
+        for score, age in scores:
+            await ledger.append(conn, [Score("s", "ann", score, absolute=True, occurred_at=now - age)])
+        (late,) = await (await conn.execute("select id from outbox where delta = %s", (worse,))).fetchone()
+        await conn.execute("update outbox set status = 'failed' where id = %s", (late,))
+        await applier.apply(floor=0, paused=[])
+        await conn.execute("update outbox set status = 'pending' where id = %s", (late,))
+    with contextlib.suppress(CrashError):
+        await BatchApplier(pool, projection, 500, crashing_at("projected")).apply(floor=0, paused=[])
+    assert await redis.zcard(keys.board("s", "24h")) == 1
+    async with pool.connection() as conn:
+        await let_pass(conn, redis, 5)
+        await applier.apply(floor=0, paused=[])
+        assert await shown_boards(conn, redis, "s") == await expected_boards(conn, "s")
+    assert await redis.zcard(keys.board("s", "24h")) == 0
+
+
 async def test_a_season_without_windows_has_no_minutes(http, pool, drain):
     await put(http, aggregation="best", tieBreak="earliest")
     assert await post(http, score=5) == (202, None)
