@@ -91,7 +91,8 @@ on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{
 returning {FULL_COLUMNS}
 """  # noqa: S608 - constants
 
-# The same of what does not add up. An event that is in no longer all windows may have been shown in one by a batch that
+# The same of what does not add up. The events that count are looked up by their places in lists: the planner would join
+# each board's with all events one by one. An event that is in no longer all windows may have been shown in one by a batch that
 # never committed: its player's standing is sent in any case.
 _FULL_PICK: Final = f"""
 {_TIMED}, bucket as (
@@ -105,11 +106,12 @@ _FULL_PICK: Final = f"""
 ), picked as materialized (
   select season_id, epoch, user_id, token, {{firsts}}, bool_or(windows and within < 3) as late
   from event group by season_id, epoch, user_id, token
+), listed as materialized (
+  select array_agg(score order by place) as score, array_agg(at order by place) as at, array_agg(id order by place) as id
+  from event
 )
 insert into standings as standing (season_id, epoch, user_id, token, {names(PLACES)})
-select picked.season_id, picked.epoch, picked.user_id, picked.token, {{chosen}}
-from picked {{joins}}
-order by picked.season_id, picked.epoch, picked.user_id
+select season_id, epoch, user_id, token, {{chosen}} from picked, listed order by season_id, epoch, user_id
 on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{merged}}
 where {{any_counts_more}}
   or (standing.season_id, standing.user_id) in (select season_id, user_id from picked where late)
@@ -151,10 +153,7 @@ def statement(rules: Rules) -> str:
         preference=preference(rules),
         counts_more_in_bucket=counts_more(rules, "excluded", "kept"),
         firsts=", ".join(f"min(place) filter (where {condition}) as first{suffix}" for suffix, condition in PLACES),
-        chosen=", ".join(f"event{suffix}.{name}" for suffix, _ in PLACES for name in ("score", "at", "id")),
-        joins=" ".join(
-            f"left join event as event{suffix} on event{suffix}.place = picked.first{suffix}" for suffix, _ in PLACES
-        ),
+        chosen=", ".join(f"listed.{name}[first{suffix}]" for suffix, _ in PLACES for name in ("score", "at", "id")),
         merged=", ".join(
             f"{name}{suffix} = case when {at[suffix]} then excluded.{name}{suffix} else standing.{name}{suffix} end"
             for suffix, _ in PLACES

@@ -191,7 +191,12 @@ async def test_it_is_the_season_of_the_same_number(http, send, drain):
     found = (await http.get("/v1/seasons/game:7/leaderboard/top?window=3d")).json()
     assert found["items"] == [{"rank": 1, "userId": "1", "score": 5}]
     season = (await http.get("/v1/seasons/game:7")).json()
-    assert [season[name] for name in ("aggregation", "order", "windows", "tieBreak")] == ["best", "desc", True, "earliest"]
+    assert [season[name] for name in ("aggregation", "order", "windows", "tieBreak")] == [
+        "best",
+        "desc",
+        True,
+        "earliest",
+    ]
     await http.post("/v1/seasons/game:7/scores", json={"userId": "ann", "score": 9})
     await http.post("/v1/seasons/game:8/scores", json={"userId": "2", "score": 9})
     await drain()

@@ -7,12 +7,13 @@ import random
 
 import pytest
 from season_calls import SEASON, post, put, top
-from window_calls import expected_boards
+from window_calls import expected_boards, let_pass
 
 from shared import keys, ledger
 from shared.projection import TIE_LENGTH, tie_of
 from shared.scores import Rules, Score
 from shared.windows import BOARDS
+from worker.sweep import Sweep
 
 PLAYERS = ["ann", "bob", "B", "a", "aa", "Zoë 🎮", "~", "z" * 128, "é", "0", *(f"p{number}" for number in range(15))]
 
@@ -63,9 +64,7 @@ async def test_rank_top_and_around_agree_on_every_board(http, pool, drain, aggre
                 _, user_id, score = place
                 rank = (await http.get(f"{SEASON}/leaderboard/rank", params={**asked, "userId": user_id})).json()
                 assert (rank["rank"], rank["score"], rank["totalPlayers"]) == (place[0], score, len(said))
-                around = await http.get(
-                    f"{SEASON}/leaderboard/around", params={**asked, "userId": user_id, "range": 2}
-                )
+                around = await http.get(f"{SEASON}/leaderboard/around", params={**asked, "userId": user_id, "range": 2})
                 assert places(around) == said[max(0, number - 2) : number + 3]
             around = await http.get(f"{SEASON}/leaderboard/around", params={**asked, "score": 2, "range": 100})
             assert places(around) == said
@@ -122,7 +121,7 @@ async def test_a_sum_is_reached_by_its_last_score(http, drain):
     assert await top(http) == [("bob", 5), ("ann", 5)]
 
 
-async def test_a_player_is_on_a_board_once_whatever_its_tie_was(http, drain, redis):
+async def test_a_player_is_on_a_board_once_whatever_its_tie_was(http, pool, projection, drain, redis):
     await put(http, aggregation="latest", tieBreak="earliest", windows=True)
     for _ in range(3):
         await post(http, score=5)
@@ -131,6 +130,10 @@ async def test_a_player_is_on_a_board_once_whatever_its_tie_was(http, drain, red
         (member,) = await redis.zrange(keys.board("race", window), 0, -1)
         assert member[TIE_LENGTH:] == "ann"
         assert await redis.hgetall(keys.ties("race", window)) == {"ann": member[:TIE_LENGTH]}
+    async with pool.connection() as conn:
+        await let_pass(conn, redis, 1442)
+    await Sweep(pool, projection, lambda _step: None).run()
+    assert not await redis.exists(keys.board("race", "24h"), keys.ties("race", "24h"))
 
 
 @pytest.mark.parametrize("order", ["desc", "asc"])

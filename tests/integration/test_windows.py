@@ -46,7 +46,9 @@ class World:
         rng = self.rng
         at = None
         if rng.random() < 0.6:  # late, mostly within the windows, now and then by a clock that is ahead
-            at = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=rng.choice((-5, 0, 1, 600, 1439, 1441, 4000, 4321, 9000)))
+            at = dt.datetime.now(dt.UTC) - dt.timedelta(
+                minutes=rng.choice((-5, 0, 1, 600, 1439, 1441, 4000, 4321, 9000))
+            )
             at -= dt.timedelta(seconds=rng.randrange(3) * 20)
         delta = rng.choice((-2, 1, 2, 3)) if self.rules.aggregation == "sum" else rng.randint(-2, 5)
         score = Score(
@@ -246,3 +248,84 @@ async def test_a_window_whose_sum_no_board_holds_exactly_shows_the_most_that_one
         await let_pass(conn, redis, 1442)
     await sweep.run()
     assert await redis.zscore(keys.board("s", "24h"), "ann") is None
+
+
+async def test_what_has_left_does_not_come_back_when_the_clock_steps_back(pool, redis, projection, sweep):
+    """What time it is, the last token says: here that of a batch of two hours from now."""
+    now = dt.datetime.now(dt.UTC)
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"], Rules("best", windows=True))
+        later = int((now + dt.timedelta(hours=2)).timestamp() * 1_000_000)
+        await conn.execute("update seasons set token = %s", (later,))
+        at = now - dt.timedelta(hours=23)
+        await ledger.append(
+            conn, [Score("s", "ann", 5, absolute=True, occurred_at=at), Score("s", "bob", 5, absolute=True)]
+        )
+        await BatchApplier(pool, projection, 500, lambda _step: None).apply(floor=0, paused=[])
+        await sweep.run()
+        assert await redis.zrange(keys.board("s", "24h"), 0, -1) == ["bob"]
+        assert await shown_boards(conn, redis, "s") == await expected_boards(conn, "s")
+
+
+async def test_what_a_dead_sweep_let_go_of_is_no_difference(add, pool, redis, projection, sweep, drain):
+    """The minute is still due: a comparison waits for it, and reports nothing."""
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"], Rules("sum", windows=True))
+        await add(("s", "ann", 5))
+        await drain()
+        await let_pass(conn, redis, 1442)
+    with contextlib.suppress(CrashError):
+        await Sweep(pool, projection, crashing_at("left_projected")).run()
+    assert await redis.zcard(keys.board("s", "24h")) == 0
+    for waited, settled in ((0.0, False), (60.0, True)):
+        verification = Verification(pool, projection, repair=True, patience_seconds=waited)
+        if settled:
+            await sweep.run()
+        (report,) = [report async for report in verification.run(["s"])]
+        assert (report.differences.total(), report.unsettled is None) == (0, settled)
+    assert await redis.zcard(keys.board("s", "3d")) == 1
+
+
+@pytest.mark.parametrize("rules", [RULES[0], RULES[4], RULES[6]], ids=told)
+@pytest.mark.parametrize(
+    ("damage", "kinds"),
+    [
+        ("update standings set score_24h = 77 where user_id = 'ann'", {"standing wrong"}),
+        ("update standings set score_3d = null, reached_at_3d = null where user_id = 'ann'", {"standing missing"}),
+        ("update standings set reached_at_7d = reached_at_7d - interval '1 hour'", {"standing wrong"}),
+        ("delete from window_buckets where user_id = 'bob'", {"minute missing"}),
+        ("update window_buckets set score = score + 1", {"minute wrong"}),
+        ("update window_buckets set leaves_at = leaves_at + interval '1 hour'", {"minute wrong"}),
+        ("insert into window_buckets select season_id, epoch, 'ghost', minute, 5, reached_at, reached_by, leaves_at"
+         " from window_buckets where user_id = 'bob'", {"minute extra"}),
+        (("zrem", "24h"), {"board behind"}),
+        (("zadd", "3d"), {"board wrong"}),
+        (("delete", "7d"), {"board behind"}),
+    ],
+)  # fmt: skip
+async def test_damage_to_windows_is_found_and_mended(pool, redis, projection, drain, rules, damage, kinds):
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"], rules)
+        absolute = rules.aggregation != "sum"
+        await ledger.append(conn, [Score("s", user_id, 5, absolute=absolute) for user_id in ("ann", "bob", "cid")])
+        await drain()
+        if isinstance(damage, str):
+            await conn.execute(damage)
+        else:
+            command, window = damage
+            board = keys.board("s", window)
+            member = (await redis.zrange(board, 0, 0))[0]
+            arguments = {"zrem": (member,), "zadd": ({member: 9},), "delete": ()}[command]
+            await getattr(redis, command)(board, *arguments)
+        verify = Verification(pool, projection, repair=False, patience_seconds=0.1)
+        (report,) = [report async for report in verify.run(["s"])]
+        assert kinds <= set(report.differences)
+        assert not report.equal
+        mend = Verification(pool, projection, repair=True, patience_seconds=0.1)
+        (report,) = [report async for report in mend.run(["s"])]
+        (report,) = [report async for report in verify.run(["s"])]
+        assert report.equal, report
+        assert await shown_boards(conn, redis, "s") == await expected_boards(conn, "s")
+        await let_pass(conn, redis, 1442)
+        await Sweep(pool, projection, lambda _step: None).run()
+        assert await shown_boards(conn, redis, "s") == await expected_boards(conn, "s")
