@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared.projection import TIE_LENGTH
+from shared.board_entries import TIE_LENGTH
 
 # Places count from 0.
 _BOARD: Final = f"""

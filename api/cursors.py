@@ -8,8 +8,8 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from api.boards import Behind
+from shared.board_entries import TIE_LENGTH
 from shared.errors import InvalidRequestError
-from shared.projection import TIE_LENGTH
 from shared.scores import MAX_USER_ID_LENGTH, parse_score, parse_season_id
 
 _Member: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=TIE_LENGTH + MAX_USER_ID_LENGTH)]

@@ -24,6 +24,8 @@ SCENARIOS: Final = {
     "ledger": "pgbench with 32 rows a statement",
     "drain": "a backlog, one worker, one season, against pipelined ZADD",
     "drain2": "a backlog, two workers, four seasons, against pipelined ZADD",
+    "drain-windows": "a backlog of a season with all windows, one worker",
+    "drain-games": "the same of a game: best scores, windows, the earliest higher",
     "freshness": "how long after its 202 a score can be seen, at 0, 20, 50 and 80 % of what post reached",
     "sizes": "rank, around and top 100 on boards of 10 to 10,000,000 players",
 }

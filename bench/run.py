@@ -27,6 +27,7 @@ from bench.reference import bare_uvicorn, found_out
 from bench.results import Checks, Results
 from bench.stack import Stack, service
 from bench.writes import BatchEndpoint, Drain, SmallStatements
+from shared.scores import GAME_RULES, Rules
 
 _API_PROCESSES: Final = 2
 _BIG_IDS: Final = 120
@@ -77,6 +78,8 @@ def _measures(bench: Bench, board: Board, long_ids: Board) -> list[Measure]:
         SmallStatements(ledger),
         Drain("drain", 1, 1, projection, Target("median", 35_000)),
         Drain("drain2", 4, 2, projection, None),
+        Drain("drain-windows", 1, 1, projection, Target("median", 12_000), rules=Rules(windows=True)),
+        Drain("drain-games", 1, 1, projection, Target("median", 12_000), rules=GAME_RULES),
     ]
     return [measure for measure in measures if measure.name in bench.plan.scenarios]
 

@@ -14,9 +14,10 @@ from bench.figures import Target
 from bench.limits import LedgerLimit, ProjectionLimit
 from bench.measures import Bench, Sample
 from shared import ledger
-from shared.scores import Score, SeasonId, UserId
+from shared.scores import PLAIN, Rules, Score, SeasonId, UserId
 
 _PLAYERS: Final = 100_000
+_HIGHEST: Final = 100_000
 _DISTINCT_BATCHES: Final = 20
 _IN_STATEMENT: Final = 500
 _LAST: Final = "select coalesce(max(id), 0) from outbox"
@@ -82,10 +83,22 @@ class Drain:
     unit = "events/s"
     limit = "ZADD, 500 members a command"
 
-    def __init__(self, name: str, seasons: int, workers: int, limit: ProjectionLimit, target: Target | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        seasons: int,
+        workers: int,
+        limit: ProjectionLimit,
+        target: Target | None,
+        *,
+        rules: Rules = PLAIN,
+    ) -> None:
         self.name = name
         self.title = f"drain, {workers} worker{'s'[: workers - 1]}, {seasons} season{'s'[: seasons - 1]}"
+        if rules != PLAIN:
+            self.title += f", {rules.aggregation}, windows, {rules.tie_break}"
         self.target = target
+        self._rules = rules
         self._seasons = [f"{name}:{number}" for number in range(seasons)]
         self._workers = workers
         self._limit = limit
@@ -108,12 +121,18 @@ class Drain:
 
     async def _fill(self, bench: Bench, source: random.Random) -> None:
         """Seasons mixed, as they are under load, and in statements like those of the api."""
+        adds_up = self._rules.aggregation == "sum"
         conn = bench.stack.conn
-        await ledger.create_seasons(conn, self._seasons)
+        await ledger.create_seasons(conn, self._seasons, self._rules)
         for first in range(0, bench.plan.backlog, _IN_STATEMENT):
             number = min(_IN_STATEMENT, bench.plan.backlog - first)
             scores = [
-                Score(SeasonId(source.choice(self._seasons)), UserId(f"p{source.randrange(_PLAYERS):08d}"), 1)
+                Score(
+                    SeasonId(source.choice(self._seasons)),
+                    UserId(f"p{source.randrange(_PLAYERS):08d}"),
+                    1 if adds_up else source.randrange(1, _HIGHEST),
+                    absolute=not adds_up,
+                )
                 for _ in range(number)
             ]
             await ledger.append(conn, scores)

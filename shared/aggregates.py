@@ -52,10 +52,11 @@ PLACES: Final = (Place("", "true"), *IN_WINDOWS)
 COLUMNS: Final = "season_id, user_id, score"
 """A standing of a season whose rules are plain."""
 
-# Of a window the sum may leave what a board holds exactly, where what was taken away is older than the window. Moments by
-# way of a double, which holds microseconds exactly until 2106: exact numbers would take six times as long.
+# Of a window the sum may leave what a board holds exactly, where what was taken away is older than the window. Moments
+# by way of a double, which holds microseconds exactly until 2106: exact numbers would take six times as long.
 FULL_COLUMNS: Final = "season_id, user_id, " + ", ".join(
-    f"case when abs(score{suffix}) > {MAX_SCORE} then sign(score{suffix})::bigint * {MAX_SCORE} else score{suffix} end, "
+    f"case when abs(score{suffix}) > {MAX_SCORE} then sign(score{suffix})::bigint * {MAX_SCORE} "
+    f"else score{suffix} end, "
     f"(date_part('epoch', reached_at{suffix}) * 1000000)::bigint"
     for suffix, _ in PLACES
 )

@@ -16,9 +16,10 @@ from typing import Final, NamedTuple
 import psycopg
 
 from shared import outbox, seasons, standings, window_minutes
+from shared.board_entries import Shown, places_of
 from shared.findings import Difference, Report, kind_of
 from shared.postgres import Connection, Pool
-from shared.projection import Projection, Shown, Stored, places_of
+from shared.projection import Projection, Stored
 from shared.reconciliation import amend, fits, retried_when_late
 from shared.scores import PLAIN, Rules, SeasonId, UserId
 from shared.standings import Standing

@@ -43,7 +43,7 @@ order by event.season_id, event.epoch, event.user_id
 on conflict (season_id, epoch, user_id) do update
 set score = coalesce(standing.score, 0) + excluded.score, token = excluded.token
 returning {COLUMNS}
-"""  # noqa: S608 - constants
+"""
 
 # Of each player the event that counts most, if it counts more than the one that the standing is of. In whatever order
 # batches come, the same is left in the end. A standing that stays is not touched, and need not be shown.
@@ -92,8 +92,8 @@ returning {FULL_COLUMNS}
 """  # noqa: S608 - constants
 
 # The same of what does not add up. The events that count are looked up by their places in lists: the planner would join
-# each board's with all events one by one. An event that is in no longer all windows may have been shown in one by a batch that
-# never committed: its player's standing is sent in any case.
+# each board's with all events one by one. An event that is in no longer all windows may have been shown in one by a
+# batch that never committed: its player's standing is sent in any case.
 _FULL_PICK: Final = f"""
 {_TIMED}, bucket as (
   insert into window_buckets as kept (season_id, epoch, user_id, minute, score, reached_at, reached_by, leaves_at)
@@ -107,7 +107,8 @@ _FULL_PICK: Final = f"""
   select season_id, epoch, user_id, token, {{firsts}}, bool_or(windows and within < 3) as late
   from event group by season_id, epoch, user_id, token
 ), listed as materialized (
-  select array_agg(score order by place) as score, array_agg(at order by place) as at, array_agg(id order by place) as id
+  select array_agg(score order by place) as score, array_agg(at order by place) as at,
+    array_agg(id order by place) as id
   from event
 )
 insert into standings as standing (season_id, epoch, user_id, token, {names(PLACES)})

@@ -51,13 +51,13 @@ _COUNTED = f"""
   group by user_id
 """  # noqa: S608 - constants
 
-_AS_OF = f"(select {AS_OF} from seasons as season where season.season_id = {{season_id}})"
+_AS_OF = f"(select {AS_OF} from seasons as season where season.season_id = {{season_id}})"  # noqa: S608 - constants
 
 # What is to leave a window as soon as a worker looks is left alone.
 _SETTLED = f"""not exists (
     select from window_buckets as bucket
     where bucket.season_id = {{season_id}} and bucket.epoch = {{epoch}} and bucket.user_id = {{player}}
-      and bucket.leaves_at <= {_AS_OF})"""  # noqa: S608 - constants
+      and bucket.leaves_at <= {_AS_OF})"""
 
 _SHOWN = """
   select user_id, {columns} from standings
@@ -106,7 +106,7 @@ with event as materialized (
     is distinct from (kept.score, kept.reached_at, kept.reached_by, kept.leaves_at) and {{settled}}
 )"""  # noqa: S608 - constants
 
-_COMPARE_MINUTES = f"{_MINUTES} select user_id, score, found from differing"
+_COMPARE_MINUTES = f"{_MINUTES} select user_id, score, found from differing"  # noqa: S608 - constants
 
 _REPAIR_MINUTES = f"""
 {_MINUTES}, extra as (

@@ -6,7 +6,6 @@ Knows nothing of PostgreSQL; `shared.reconciliation` decides with both in view.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from itertools import chain
 from operator import add
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -14,17 +13,14 @@ import msgspec
 from redis.exceptions import ReadOnlyError, RedisError
 
 from shared import keys
+from shared.board_entries import TIE_LENGTH, Shown, changes_of
 from shared.redis_client import Client
-from shared.scores import PLAIN, Order, Rules, SeasonId, UserId
+from shared.scores import PLAIN, Rules, SeasonId, UserId
 from shared.scripts import APPLY, INSPECT, LOOK, PATCH, SWAP, Script
 from shared.standings import Standing
 from shared.windows import BOARDS
 
 Verdict = Literal["stored", "applied", "late", "behind", "moved"]
-
-TIE_LENGTH: Final = 14
-"""Hexadecimal digits of a moment in microseconds: as text they stand in the same order as the numbers."""
-_LAST_MOMENT: Final = 16**TIE_LENGTH - 1
 
 _STAGING_TTL_SECONDS: Final = 3600
 """A rebuild that dies leaves its staged board behind no longer than this."""
@@ -45,13 +41,6 @@ class Stored(NamedTuple):
 class Answer(NamedTuple):
     verdict: Verdict
     stored: Stored
-
-
-class Shown(NamedTuple):
-    """A player on a board. `tie` stands before the player's id there: '' where the season breaks ties by ids."""
-
-    score: float
-    tie: str
 
 
 class Look(NamedTuple):
@@ -155,7 +144,7 @@ class Projection:
         stride = _stride(rules)
         names = keys.shown(update.season_id, rules, update.token)
         async with self._client.pipeline(transaction=False) as pipe:
-            for number, (shown, _) in enumerate(_changes(standings, rules)):
+            for number, (shown, _) in enumerate(changes_of(standings, rules)):
                 scores, players, ties = shown[:: stride + 1], shown[1 :: stride + 1], shown[2::3]
                 if not players:
                     continue
@@ -218,26 +207,6 @@ class Projection:
         return replies[: len(calls)]
 
 
-def tie_of(reached_at: int, order: Order) -> str:
-    """What stands before a player's id on a board where the first to reach a score stands higher.
-
-    `reached_at`: in microseconds. Equal scores stand in the order of their members' bytes, which is read backwards where
-    the high scores are the better ones.
-    """
-    return f"{reached_at if order == 'asc' else _LAST_MOMENT - reached_at:0{TIE_LENGTH}x}"
-
-
-def places_of(standing: Standing, rules: Rules) -> list[Shown | None]:
-    """Where a player must be: on each of the season's boards, None = not there."""
-    told: Sequence[Any] = standing
-    scores, moments = told[2::2], told[3::2]
-    earliest = rules.tie_break == "earliest"
-    return [
-        None if score is None else Shown(score, tie_of(moment or 0, rules.order) if earliest else "")
-        for score, moment in zip(scores, moments, strict=True)
-    ][: len(BOARDS) if rules.windows else 1]
-
-
 def _keys(season_id: SeasonId, rules: Rules) -> list[str]:
     return [keys.meta(season_id), *keys.shown(season_id, rules)]
 
@@ -252,21 +221,4 @@ def _how_to_read(rules: Rules) -> tuple[str, str, int]:
 
 def _packed(standings: Sequence[Standing], rules: Rules) -> bytes:
     """What the scripts' `write` takes."""
-    return msgspec.msgpack.encode(_changes(standings, rules))
-
-
-def _changes(standings: Sequence[Standing], rules: Rules) -> list[tuple[list[str], list[str]]]:
-    """For each board what is to be shown and who is to go. Scores as text: Lua's way from a number to text is slower
-    and has more to get wrong."""
-    changes: list[tuple[list[str], list[str]]] = []
-    rows: Sequence[Any] = standings
-    for at in range(2, 2 + 2 * len(BOARDS) if rules.windows else 4, 2):
-        gone = [row.user_id for row in rows if row[at] is None]
-        there = (row for row in rows if row[at] is not None)
-        if rules.tie_break == "earliest":
-            ties = ((str(row[at]), row.user_id, tie_of(row[at + 1] or 0, rules.order)) for row in there)
-            shown = list(chain.from_iterable(ties))
-        else:
-            shown = list(chain.from_iterable((str(row[at]), row.user_id) for row in there))
-        changes.append((shown, gone))
-    return changes
+    return msgspec.msgpack.encode(changes_of(standings, rules))

@@ -228,7 +228,7 @@ async def _repair(
     )
     if whole:
         changed = await standings.changed_since(
-            conn, update.season_id, update.rules, update.epoch, seen.base, _PATCH_LIMIT + 1
+            conn, update.season_id, update.rules, epoch=update.epoch, token=seen.base, limit=_PATCH_LIMIT + 1
         )
         if len(changed) <= _PATCH_LIMIT:
             log.info("board patched", season_id=update.season_id, standings=len(changed), seen=seen._asdict())

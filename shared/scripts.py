@@ -2,8 +2,8 @@
 
 KEYS[1] is the meta hash; behind it stand the season's boards (`shared.keys.shown`). ARGV[1] says how many keys each
 board has: 1, or 2 with the hash of its ties. Every reply is {verdict, timeline, epoch, token, base, count, members}:
-what is stored *after* the script, `base` being its last writer's `prev` and `members` the number of entries in all those
-keys together. Boards that nobody wrote answer with zeros.
+what is stored *after* the script, `base` being its last writer's `prev` and `members` the number of entries in all
+those keys together. Boards that nobody wrote answer with zeros.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ State: TypeAlias = Literal["scheduled", "open", "closed"]
 """Scores are taken while it is open."""
 
 _SEASON: Final = """
-select season_id, epoch, aggregation, sort_order, windows, tie_break, starts_at, ends_at, closed_at, metadata, created_at,
-  token,
+select season_id, epoch, aggregation, sort_order, windows, tie_break, starts_at, ends_at, closed_at, metadata,
+  created_at, token,
   case
     when closed_at is not null or ends_at <= now() then 'closed'
     when starts_at > now() then 'scheduled'

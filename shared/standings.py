@@ -156,7 +156,7 @@ async def seasons_of(
 
 
 async def changed_since(
-    conn: Connection, season_id: SeasonId, rules: Rules, epoch: int, token: int, limit: int
+    conn: Connection, season_id: SeasonId, rules: Rules, *, epoch: int, token: int, limit: int
 ) -> list[Standing]:
     """Standings changed by batches after `token`, tombstones too; at most `limit`, in no order."""
     query = _CHANGED_SINCE.format(columns=columns_of(rules))

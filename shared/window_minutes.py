@@ -1,5 +1,5 @@
-"""Scores that leave windows as they age. The minutes of each player are kept in `window_buckets` for as long as they are
-in a window, and each says when it next leaves one.
+"""Scores that leave windows as they age. Each minute of a player is kept in `window_buckets` for as long as it is in a
+window, and says when it next leaves one.
 
 Everything but the looks for what is due runs under the locks of the seasons, which carry their new tokens: what time it
 is for a season, its token says (`shared.aggregates.AS_OF`).

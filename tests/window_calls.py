@@ -6,7 +6,7 @@ import datetime as dt
 from collections import defaultdict
 
 from shared import keys
-from shared.projection import TIE_LENGTH
+from shared.board_entries import TIE_LENGTH
 from shared.scores import MAX_SCORE
 from shared.windows import BOARDS, HOURS
 

@@ -10,7 +10,7 @@ from season_calls import SEASON, post, put, top
 from window_calls import expected_boards, let_pass
 
 from shared import keys, ledger
-from shared.projection import TIE_LENGTH, tie_of
+from shared.board_entries import TIE_LENGTH, tie_of
 from shared.scores import Rules, Score
 from shared.windows import BOARDS
 from worker.sweep import Sweep
