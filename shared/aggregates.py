@@ -49,6 +49,9 @@ IN_WINDOWS: Final = tuple(
 )
 PLACES: Final = (Place("", "true"), *IN_WINDOWS)
 
+_FAR: Final = 2**61
+"""Far beyond what a board shows, and two of them are not too much for a bigint."""
+
 COLUMNS: Final = "season_id, user_id, score"
 """A standing of a season whose rules are plain."""
 
@@ -88,11 +91,16 @@ def counts_more(rules: Rules, new: str, old: str, suffix: str = "") -> str:
     )
 
 
+def bounded(total: str) -> str:
+    """A sum that no column overflows with: what was taken away may have left a window, or lie in another minute."""
+    return f"case when abs({total}) > {_FAR} then sign({total}) * {_FAR} else {total} end"
+
+
 def aggregates(rules: Rules, places: tuple[Place, ...]) -> str:
     """score, reached_at and reached_by of each place, over rows of score, at, id and within."""
     if rules.aggregation == "sum":
         return ", ".join(
-            f"sum(score) filter (where {condition}) as score{suffix}, "
+            f"{_sum(condition, suffix)} as score{suffix}, "
             f"max(at) filter (where {condition}) as reached_at{suffix}, null::bigint as reached_by{suffix}"
             for suffix, condition in places
         )
@@ -102,6 +110,11 @@ def aggregates(rules: Rules, places: tuple[Place, ...]) -> str:
         for suffix, condition in places
         for name, of in (("score", "score"), ("reached_at", "at"), ("reached_by", "id"))
     )
+
+
+def _sum(condition: str, suffix: str) -> str:
+    total = f"sum(score) filter (where {condition})"
+    return bounded(total) if suffix else total  # of all time the table's constraint bounds it
 
 
 def names(places: tuple[Place, ...], prefix: str = "") -> str:

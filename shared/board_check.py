@@ -92,8 +92,8 @@ class BoardCheck:
         self._report.board_players = await self._projection.players(self._season_id)
         if self._waiting:
             raise UnsettledError(
-                f"{self._waiting} players differ, but have scores pending, or to leave a window, that a batch which never "
-                "committed may have shown"
+                f"{self._waiting} players differ, but have scores pending, or to leave a window, that a batch which "
+                "never committed may have shown"
             )
 
     async def _require_settled(self) -> Rules:

@@ -20,6 +20,7 @@ from shared.aggregates import (
     PLACES,
     WITHIN,
     aggregates,
+    bounded,
     counts_more,
     names,
     preference,
@@ -79,10 +80,10 @@ _LEAVES: Final = LEAVES.format(minute="minute", within="within")
 _FULL_SUM: Final = f"""
 {_TIMED}, bucket as (
   insert into window_buckets as kept (season_id, epoch, user_id, minute, score, reached_at, leaves_at)
-  select season_id, epoch, user_id, minute, sum(score), max(at), {_LEAVES} from event where within > 0
+  select season_id, epoch, user_id, minute, {bounded("sum(score)")}, max(at), {_LEAVES} from event where within > 0
   group by season_id, epoch, user_id, minute, within order by season_id, epoch, user_id, minute
   on conflict (season_id, epoch, user_id, minute) do update
-  set score = kept.score + excluded.score, reached_at = greatest(kept.reached_at, excluded.reached_at)
+  set score = {bounded("(kept.score + excluded.score)")}, reached_at = greatest(kept.reached_at, excluded.reached_at)
 )
 insert into standings as standing (season_id, epoch, user_id, token, {names(PLACES)})
 select season_id, epoch, user_id, token, {{aggregates}} from event
@@ -166,9 +167,10 @@ def statement(rules: Rules) -> str:
 
 def _added(suffix: str) -> str:
     score, at = f"score{suffix}", f"reached_at{suffix}"
+    total = f"(coalesce(standing.{score}, 0) + excluded.{score})"
     return (
         f"{score} = case when excluded.{score} is null then standing.{score} "
-        f"else coalesce(standing.{score}, 0) + excluded.{score} end, "
+        f"else {bounded(total) if suffix else total} end, "
         f"{at} = greatest(standing.{at}, excluded.{at})"
     )
 

@@ -110,7 +110,7 @@ class World:
 async def test_whatever_happens_boards_are_what_the_ledger_says(pool, redis, projection, rules):
     rng = random.Random(told(rules))
     most = []
-    for case in range(12):
+    for case in range(8):
         world = World(rng, rules, f"s{case}", pool, redis, projection)
         async with pool.connection() as conn:
             await ledger.create_seasons(conn, [world.season_id], rules)
@@ -254,6 +254,31 @@ async def test_a_window_whose_sum_no_board_holds_exactly_shows_the_most_that_one
         await let_pass(conn, redis, 1442)
     await sweep.run()
     assert await redis.zscore(keys.board("s", "24h"), "ann") is None
+
+
+async def test_a_window_whose_sum_no_number_holds_keeps_no_score_from_leaving(pool, redis, projection, sweep):
+    """Thousands of scores of the largest size, and as many that take them away again and leave first."""
+    now = dt.datetime.now(dt.UTC)
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"], Rules("sum", windows=True))
+        pair = [
+            Score("s", "ann", sign * MAX_SCORE, occurred_at=now - dt.timedelta(hours=hours))
+            for sign, hours in ((1, 1), (-1, 23))
+        ]
+        for _ in range(10):
+            await ledger.append(conn, pair * 250)
+        await ledger.append(conn, [Score("s", "bob", 1)])
+    applier = BatchApplier(pool, projection, 500, lambda _step: None)
+    while (batch := await applier.apply(floor=0, paused=[])).events:
+        assert batch.failed == 0
+    for minutes, shown in ((120, {"ann": MAX_SCORE, "bob": 1}), (1321, {})):
+        async with pool.connection() as conn:
+            await let_pass(conn, redis, minutes)
+            await sweep.run()
+            assert dict((await shown_boards(conn, redis, "s"))[1]) == shown
+    verification = Verification(pool, projection, repair=False, patience_seconds=5)
+    (report,) = [report async for report in verification.run(["s"])]
+    assert report.equal, report
 
 
 async def test_what_has_left_does_not_come_back_when_the_clock_steps_back(pool, redis, projection, sweep):
