@@ -32,6 +32,7 @@ from cli.embedded.postgres import EmbeddedPostgres, embedded_dsn
 from cli.embedded.valkey import EmbeddedValkey
 from cli.migrations import migrate
 from shared import keys, ledger
+from shared.board_entries import TIE_LENGTH
 from shared.postgres import create_pool
 from shared.projection import Projection
 from shared.scores import Score
@@ -305,9 +306,10 @@ async def compare_everywhere(conn, redis):
     for season_id, user_id, score in await (await conn.execute(_STANDINGS)).fetchall():
         standings[season_id][user_id] = score
     boards = {}
-    for (season_id,) in await (await conn.execute("select season_id from seasons")).fetchall():
+    for season_id, tie_break in await (await conn.execute("select season_id, tie_break from seasons")).fetchall():
+        skipped = TIE_LENGTH if tie_break == "earliest" else 0
         if members := await redis.zrange(keys.board(season_id), 0, -1, withscores=True):
-            boards[season_id] = {user_id: int(score) for user_id, score in members}
+            boards[season_id] = {member[skipped:]: int(score) for member, score in members}
     assert ledger == standings
     assert boards == standings
     return boards

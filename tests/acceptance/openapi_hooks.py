@@ -7,6 +7,8 @@ import re
 
 import schemathesis
 
+INTEGERS = ("delta", "score", "epoch", "game_id", "user_id")
+YEARS = {"startsAt": "2026", "endsAt": "2027", "occurredAt": "2026", "timestamp": "2026"}
 MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[^ ]+")
 
 
@@ -19,18 +21,17 @@ def in_lines(_context, items):
 @schemathesis.hook
 def filter_body(_context, body):
     """To JSON Schema 1.0 is an integer; here a score is written as one, so such a body is neither right nor wrong."""
-    return not (
-        isinstance(body, dict) and any(isinstance(body.get(name), float) for name in ("delta", "score", "epoch"))
-    )
+    return not (isinstance(body, dict) and any(isinstance(body.get(name), float) for name in INTEGERS))
 
 
 @schemathesis.hook
 def map_body(_context, body):
     """Moments that any calendar has, the end behind the start."""
-    if isinstance(body, dict):
-        for name, year in (("startsAt", "2026"), ("endsAt", "2027")):
-            if isinstance(body.get(name), str) and MOMENT.fullmatch(body[name]):
-                body[name] = year + body[name][4:]
+    for item in body if isinstance(body, list) else [body]:
+        if isinstance(item, dict):
+            for name, year in YEARS.items():
+                if isinstance(item.get(name), str) and MOMENT.fullmatch(item[name]):
+                    item[name] = year + item[name][4:]
     return body
 
 
