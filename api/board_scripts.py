@@ -16,7 +16,9 @@ from shared.board_entries import TIE_LENGTH
 _BOARD: Final = f"""
 local board, call = KEYS[1], redis.call
 local told = call('HMGET', KEYS[2], 'order', 'ties')
-local ascending, skipped = told[1] == 'asc', told[2] == 'earliest' and {TIE_LENGTH} or 0
+local ascending, skipped = told[1] == 'asc', 0
+-- A board that has lost its meta hash is read as it may be, until it is repaired: a second at most.
+if told[2] == 'earliest' or (not told[2] and call('EXISTS', KEYS[3]) == 1) then skipped = {TIE_LENGTH} end
 local find = ascending and 'ZRANK' or 'ZREVRANK'
 
 local function at(first, last)

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from api.board_scripts import AROUND_SCORE, PLACES, TOP
 from shared import keys
 from shared.batcher import Batcher
-from shared.errors import ConflictError, NotOnBoardError, RedisUnavailableError
+from shared.errors import ConflictError, InvalidRequestError, NotOnBoardError, RedisUnavailableError
 from shared.redis_client import Client
 from shared.scores import SeasonId, UserId
 from shared.settings import ServiceSettings
@@ -62,11 +62,14 @@ class Players(NamedTuple):
 
 
 class Behind(NamedTuple):
-    """A place on a board: behind this member with this score, which need not be there any more. A member is a player's
-    id, behind its tie where there are such."""
+    """A place on a board: behind this member with this score, which need not be there any more.
+
+    A member is a player's id, behind its tie, of so many characters as `tied`, where there are such.
+    """
 
     score: int
     member: str
+    tied: int = 0
 
 
 class Page(NamedTuple):
@@ -130,13 +133,15 @@ class Boards:
         Here and below, `window`: of the last hours or days, where the season has such boards, else ConflictError;
         `shared`: players with equal scores share the best rank of them (1, 2, 2, 4).
         """
-        command = ("EVAL", TOP, 3, *_keys(season_id, window), limit, offset, *(behind or ()))
+        command = ("EVAL", TOP, 3, *_keys(season_id, window), limit, offset, *(behind or ())[:2])
         *found, first, tied, total, skipped = await self._calls.submit(_Call(season_id, command))
         if not total:
             await self._require_board(season_id, window)
+        elif behind is not None and behind.tied != int(skipped):
+            raise InvalidRequestError("this cursor is of a board that broke ties otherwise", code="invalid_cursor")
         players = _players(found, int(first), int(tied) if shared else None, int(skipped))
         more = 0 < len(players.ranks) < int(total) - int(first)
-        return Page(players, int(total), Behind(players.scores[-1], found[-2]) if more else None)
+        return Page(players, int(total), Behind(players.scores[-1], found[-2], int(skipped)) if more else None)
 
     async def rank(
         self, season_id: SeasonId, user_id: UserId, *, window: Window | None = None, shared: bool = False
@@ -171,11 +176,17 @@ class Boards:
         return players, int(best if shared else place) + 1
 
     async def ranks(
-        self, season_ids: Sequence[SeasonId], user_ids: Sequence[UserId], *, shared: bool = False
+        self,
+        season_ids: Sequence[SeasonId],
+        user_ids: Sequence[UserId],
+        *,
+        window: Window | None = None,
+        shared: bool = False,
     ) -> list[Placing | None]:
-        """Where each of the players stands in the season beside it; None = not on the board."""
+        """Where each of the players stands in the season beside it; None = not on the board, or the season has no such
+        board."""
         places = [
-            _Place(season_id, None, user_id, _RANK_ONLY, shared)
+            _Place(season_id, window, user_id, _RANK_ONLY, shared)
             for season_id, user_id in zip(season_ids, user_ids, strict=True)
         ]
 
@@ -188,8 +199,15 @@ class Boards:
         found = await self._works.submit(look_up)
         return [Placing(place[0] + 1, int(place[1]), total) if place else None for place, total, _ in found]
 
+    async def board_size(self, season_id: SeasonId, window: Window | None) -> int:
+        """How many players a board shows."""
+        total = int(await self._calls.submit(_Call(season_id, ("ZCARD", keys.board(season_id, window)))))
+        if not total:
+            await self._require_board(season_id, window)
+        return total
+
     async def players(self, season_ids: Sequence[SeasonId]) -> list[int]:
-        """How many players each of the boards shows."""
+        """How many players each of the seasons' boards of all time shows."""
         commands: list[_Command] = [("ZCARD", keys.board(season_id)) for season_id in season_ids]
         replies = await self._works.submit(partial(self._replies, commands, season_ids)) if commands else []
         return [_right(reply) for reply in replies]
@@ -197,14 +215,15 @@ class Boards:
     async def _not_on_board(self, season_id: SeasonId, window: Window | None, total: int) -> NotOnBoardError:
         if not total:
             await self._require_board(season_id, window)
-        return NotOnBoardError(f"this userId is not on the board of season {season_id}")
+        within = "" if window is None else f" of the last {window}"
+        return NotOnBoardError(f"this player is not on the board{within} of season {season_id}")
 
     async def _require_board(self, season_id: SeasonId, window: Window | None) -> None:
         """Asked where a window's board is empty, which that of a season without windows always is."""
         if window is None:
             return
-        windows = await self._calls.submit(_Call(season_id, ("HGET", keys.meta(season_id), "windows")))
-        if windows == "0":
+        told = await self._calls.submit(_Call(season_id, ("HMGET", keys.meta(season_id), "order", "windows")))
+        if told[0] is not None and told[1] != "1":
             raise ConflictError(
                 f"season {season_id} has no windows: PUT it with windows true before its first score, or leave window "
                 "out",

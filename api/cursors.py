@@ -13,7 +13,7 @@ from shared.errors import InvalidRequestError
 from shared.scores import MAX_USER_ID_LENGTH, parse_score, parse_season_id
 
 _Member: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=TIE_LENGTH + MAX_USER_ID_LENGTH)]
-_PAIR: Final = msgspec.msgpack.Decoder(tuple[int, _Member])
+_PLACE: Final = msgspec.msgpack.Decoder(tuple[int, _Member, int])
 
 
 def cursor_behind(place: Behind) -> str:
@@ -24,8 +24,8 @@ def cursor_behind(place: Behind) -> str:
 def place_of(cursor: str) -> Behind:
     """The place that `cursor_behind` was given. Raises InvalidRequestError."""
     try:
-        score, member = _PAIR.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return Behind(parse_score(score), member)
+        score, member, tied = _PLACE.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return Behind(parse_score(score), member, tied)
     except (ValueError, msgspec.MsgspecError, InvalidRequestError) as error:
         raise _invalid_cursor() from error
 

@@ -26,7 +26,7 @@ from shared.scores import (
     SeasonId,
     UserId,
     is_number,
-    parse_moment,
+    moment_in_time,
     parse_number,
     parse_score,
     season_of_game,
@@ -38,7 +38,8 @@ _NOW: Final = (NO_STORE,)
 
 
 class GameScore(msgspec.Struct, frozen=True):
-    """What POST takes. `timestamp`: when the score was reached, else when it arrives."""
+    """What POST takes. `timestamp`: when the score was reached; left out, before 1970 or still to come: when it
+    arrives."""
 
     game_id: int
     user_id: int
@@ -83,7 +84,7 @@ class GameRank(msgspec.Struct, frozen=True):
 class GameHealth(msgspec.Struct, frozen=True):
     status: str
     version: str
-    timestamp: dt.datetime
+    timestamp: Moment
 
 
 class GamesApi:
@@ -112,7 +113,7 @@ class GamesApi:
             raise InvalidRequestError("score must be 0 or more", code="invalid_score")
         at = body.timestamp
         if at is not None:
-            at = parse_moment(at, "timestamp", "invalid_time")
+            at = moment_in_time(at)
         key = key_in(call, None)
         score = Score(season_id, user_id, parse_score(body.score), key, absolute=True, occurred_at=at)
         replayed = await self._intake.submit(score)

@@ -80,7 +80,6 @@ def _paths() -> Json:
                     "invalid_delta",
                     "invalid_score",
                     "invalid_epoch",
-                    "invalid_time",
                 ),
                 "invalid_idempotency_key",
                 *("invalid_json", "invalid_body", "score_refused", "incomplete"),

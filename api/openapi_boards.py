@@ -161,18 +161,20 @@ def _ranks() -> Json:
     return operation(
         "ranks",
         "The ranks of many players",
-        [SID, _TIES],
+        [SID, WINDOW, _TIES],
         {200: answer("Each player once.", schema_of(Ranks), found, "Cache-Control")},
         {
             400: [
                 "invalid_season_id",
                 "invalid_user_id",
+                "invalid_window",
                 *_QUERY,
                 "invalid_json",
                 "invalid_body",
                 "incomplete",
             ],
             408: ["body_timeout"],
+            409: ["windows_off"],
             413: ["body_too_large"],
             **READ,
         },
@@ -191,11 +193,12 @@ def _user_ranks() -> Json:
             _USER_PATH,
             query("limit", limit, "How many seasons, at most.", DEFAULT_SEASONS),
             query("cursor", cursor, "nextCursor of the page before; left out: the first page.", SEASON),
+            WINDOW,
             _TIES,
         ],
         {200: answer("In the order of the seasons' ids.", schema_of(UserRanks), found, "Cache-Control")},
         {
-            400: ["invalid_user_id", "invalid_limit", "invalid_cursor", *_QUERY],
+            400: ["invalid_user_id", "invalid_limit", "invalid_cursor", "invalid_window", *_QUERY],
             503: [*READ[503], "postgres_unavailable"],
         },
     )

@@ -8,6 +8,7 @@ from api.games_api import GameHealth, GameRank, GameScore, GameScoreTaken, GameT
 from api.ledger_writes import CONFLICTS
 from api.openapi_boards import WINDOW
 from api.openapi_parts import (
+    BOUNDS,
     IF_NONE_MATCH,
     KEY_HEADER,
     READ,
@@ -26,7 +27,7 @@ STRUCTS: Final = (GameHealth, GameScore, GameScoreTaken, GameTop, GameRank, Lead
 _ID: Final[Json] = {"type": "integer", "minimum": 1, "maximum": scores.MAX_NUMBER}
 _IDS: Final = {"game_id": _ID, "user_id": _ID}
 _SCORE: Final = {"score": {"minimum": 0, "maximum": scores.MAX_SCORE}}
-_PLACE: Final = {**_SCORE, "rank": {"minimum": 1}}
+_PLACE: Final = {"score": BOUNDS["score"], "rank": {"minimum": 1}}
 
 FIELDS: Final[dict[str, dict[str, Json]]] = {
     "GameScore": {**_IDS, **_SCORE},
@@ -91,7 +92,7 @@ def _add_score() -> Json:
         {200: taken},
         {
             400: [
-                *("invalid_game_id", "invalid_user_id", "invalid_score", "invalid_time", "invalid_idempotency_key"),
+                *("invalid_game_id", "invalid_user_id", "invalid_score", "invalid_idempotency_key"),
                 *("invalid_json", "invalid_body", "score_refused", "incomplete"),
             ],
             408: ["body_timeout"],

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
 from api.cursors import season_behind
-from api.endpoint import Call, Endpoint, ties_in, whole_number_in
+from api.endpoint import Call, Endpoint, ties_in, whole_number_in, window_in
 from api.ledger_reads import LedgerReads
 from api.season_paths import ANY_SEASON
 from api.seasons_api import percentile
@@ -37,7 +37,7 @@ class PlayerRank(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Ranks(msgspec.Struct, frozen=True, rename="camel"):
-    """Each player once, in the order asked for: `items` those on the board, `not_found` the others."""
+    """Each player once, in the order asked for: `items` those on the board, `notFound` the others."""
 
     season_id: str
     total_players: int
@@ -54,7 +54,7 @@ class SeasonRank(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class UserRanks(msgspec.Struct, frozen=True, rename="camel"):
-    """`next_cursor`: what to send to hear of further seasons, null = that was all."""
+    """`nextCursor`: what to send to hear of further seasons, null = that was all."""
 
     user_id: str
     items: list[SeasonRank]
@@ -81,7 +81,9 @@ class RankLookups:
                 f"userIds must hold 1 to {MAX_RANKS} ids, not {len(body.user_ids)}", code="invalid_body"
             )
         user_ids = list(dict.fromkeys(map(parse_user_id, body.user_ids)))
-        places = await self._boards.ranks([season_id] * len(user_ids), user_ids, shared=ties_in(call.query()))
+        query = call.query()
+        window, shared = window_in(query), ties_in(query)
+        places = await self._boards.ranks([season_id] * len(user_ids), user_ids, window=window, shared=shared)
         found = dict(zip(user_ids, places, strict=True))
         items = [
             PlayerRank(user_id, place.rank, place.score, percentile(place.rank, place.total))
@@ -92,7 +94,7 @@ class RankLookups:
         # Looked up a few dozen at a time: the largest is of them all the one that none of the ranks exceeds.
         total = max((place.total for place in found.values() if place is not None), default=None)
         if total is None:
-            (total,) = await self._boards.players([season_id])
+            total = await self._boards.board_size(season_id, window)
         return json_answer(Ranks(season_id, total, items, absent), headers=_NOW)
 
     async def of_user(self, call: Call) -> Answer:
@@ -100,9 +102,9 @@ class RankLookups:
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_SEASONS, lowest=1, highest=MAX_SEASONS)
         after = season_behind(query.get("cursor"))
-        shared = ties_in(query)
+        window, shared = window_in(query), ties_in(query)
         season_ids, more = await self._reads.ask(lambda conn: standings.seasons_of(conn, user_id, after, limit))
-        found = await self._boards.ranks(season_ids, [user_id] * len(season_ids), shared=shared)
+        found = await self._boards.ranks(season_ids, [user_id] * len(season_ids), window=window, shared=shared)
         items = [
             SeasonRank(season_id, place.rank, place.score, percentile(place.rank, place.total), place.total)
             for season_id, place in zip(season_ids, found, strict=True)

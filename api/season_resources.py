@@ -21,7 +21,7 @@ from api.top_cache import TopCache
 from shared import season_settings
 from shared.errors import InvalidRequestError, SeasonNotFoundError
 from shared.postgres import Connection
-from shared.scores import Aggregation, Order, Rules, SeasonId, TieBreak, parse_moment
+from shared.scores import GAME_RULES, PLAIN, Aggregation, Order, Rules, SeasonId, TieBreak, is_game, parse_moment
 from shared.season_settings import Season, Settings, State
 
 MAX_METADATA_BYTES: Final = 4096
@@ -35,19 +35,24 @@ _MICROSECONDS: Final = 1_000_000
 
 
 class SeasonBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What PUT takes; what is left out is as by default."""
+    """What PUT takes; what is left out is as by default: sum, desc, no windows, ties by member; of a game as the games
+    API has it.
 
-    aggregation: Aggregation = "sum"
-    order: Order = "desc"
-    windows: bool = False
-    tie_break: TieBreak = "member"
+    `windows`: whether there are boards of the last 24 hours, 3 and 7 days too. `tieBreak`: who of those with equal
+    scores stands higher, the first to reach it (earliest) or by the bytes of the ids (member).
+    """
+
+    aggregation: Aggregation | msgspec.UnsetType = msgspec.UNSET
+    order: Order | msgspec.UnsetType = msgspec.UNSET
+    windows: bool | msgspec.UnsetType = msgspec.UNSET
+    tie_break: TieBreak | msgspec.UnsetType = msgspec.UNSET
     starts_at: Moment | None = None
     ends_at: Moment | None = None
     metadata: msgspec.Raw = msgspec.field(default_factory=lambda: _NULL)
 
 
 class SeasonResource(msgspec.Struct, frozen=True, rename="camel"):
-    """`players`: on the board now. `changed_at`: when the board was last changed, null = never."""
+    """`players`: on the board now. `changedAt`: when the board was last changed, null = never."""
 
     season_id: str
     state: State
@@ -57,16 +62,16 @@ class SeasonResource(msgspec.Struct, frozen=True, rename="camel"):
     order: Order
     windows: bool
     tie_break: TieBreak
-    starts_at: dt.datetime | None
-    ends_at: dt.datetime | None
-    closed_at: dt.datetime | None
-    created_at: dt.datetime
-    changed_at: dt.datetime | None
+    starts_at: Moment | None
+    ends_at: Moment | None
+    closed_at: Moment | None
+    created_at: Moment
+    changed_at: Moment | None
     metadata: msgspec.Raw
 
 
 class SeasonPage(msgspec.Struct, frozen=True, rename="camel"):
-    """`next_cursor`: what to send to get the next page; null = this is the last one."""
+    """`nextCursor`: what to send to get the next page; null = this is the last one."""
 
     items: list[SeasonResource]
     next_cursor: str | None
@@ -96,7 +101,7 @@ class SeasonResources:
 
     async def put(self, call: Call) -> Answer:
         season_id = call.season_id
-        settings = _settings(await call.json(self._decoder))
+        settings = _settings(season_id, await call.json(self._decoder))
 
         async def change(conn: Connection) -> str:
             async with conn.transaction():
@@ -142,7 +147,7 @@ class SeasonResources:
         return [_resource(season, number) for season, number in zip(found, players, strict=True)]
 
 
-def _settings(body: SeasonBody) -> Settings:
+def _settings(season_id: SeasonId, body: SeasonBody) -> Settings:
     starts_at, ends_at = (
         None if moment is None else parse_moment(moment, name, "invalid_times")
         for moment, name in ((body.starts_at, "startsAt"), (body.ends_at, "endsAt"))
@@ -156,7 +161,13 @@ def _settings(body: SeasonBody) -> Settings:
         raise InvalidRequestError(
             f"metadata must be at most {MAX_METADATA_BYTES} bytes of JSON, not {len(metadata)}", code="invalid_metadata"
         )
-    rules = Rules(body.aggregation, body.order, body.windows, body.tie_break)
+    default = GAME_RULES if is_game(season_id) else PLAIN
+    rules = Rules(
+        default.aggregation if body.aggregation is msgspec.UNSET else body.aggregation,
+        default.order if body.order is msgspec.UNSET else body.order,
+        default.windows if body.windows is msgspec.UNSET else body.windows,
+        default.tie_break if body.tie_break is msgspec.UNSET else body.tie_break,
+    )
     return Settings(rules, starts_at, ends_at, None if metadata is None else metadata.decode())
 
 

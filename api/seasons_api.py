@@ -26,10 +26,10 @@ from shared.scores import (
     IdempotencyKey,
     Score,
     SeasonId,
+    moment_in_time,
     parse_delta,
     parse_epoch,
     parse_idempotency_key,
-    parse_moment,
     parse_score,
     parse_user_id,
 )
@@ -44,7 +44,8 @@ Moment: TypeAlias = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 
 class ScoreBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """One of `delta` and `score`. `occurred_at`: when it was reached, else when it arrives."""
+    """One of `delta` and `score`. `occurredAt`: when it was reached; left out, before 1970 or still to come: when it
+    arrives."""
 
     user_id: str
     delta: int | msgspec.UnsetType = msgspec.UNSET
@@ -67,7 +68,7 @@ class RankedPlayer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Top(msgspec.Struct, frozen=True, rename="camel"):
-    """`next_cursor`: where the players behind these begin, null = there are none."""
+    """`nextCursor`: where the players behind these begin, null = there are none."""
 
     season_id: str
     items: list[RankedPlayer]
@@ -182,7 +183,7 @@ def score_of(season_id: SeasonId, body: ScoreBody, key: IdempotencyKey | None) -
     """The score that a body says. Raises InvalidRequestError."""
     user_id, epoch, at = parse_user_id(body.user_id), parse_epoch(body.epoch), body.occurred_at
     if at is not None:
-        at = parse_moment(at, "occurredAt", "invalid_time")
+        at = moment_in_time(at)
     if body.score is msgspec.UNSET and body.delta is not msgspec.UNSET:
         return Score(season_id, user_id, parse_delta(body.delta), key, epoch=epoch, occurred_at=at)
     if body.delta is msgspec.UNSET and body.score is not msgspec.UNSET:

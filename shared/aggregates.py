@@ -60,10 +60,11 @@ COLUMNS: Final = "season_id, user_id, score"
 FULL_COLUMNS: Final = "season_id, user_id, " + ", ".join(
     f"case when abs(score{suffix}) > {MAX_SCORE} then sign(score{suffix})::bigint * {MAX_SCORE} "
     f"else score{suffix} end, "
-    f"(date_part('epoch', reached_at{suffix}) * 1000000)::bigint"
+    f"(date_part('epoch', reached_at{suffix}) * 1000000)::bigint, reached_by{suffix}"
     for suffix, _ in PLACES
 )
-"""A whole standing: the score and when it was reached, in microseconds, of all time and of each window."""
+"""A whole standing: the score, when it was reached, in microseconds, and by which event, of all time and of each
+window."""
 
 
 def columns_of(rules: Rules) -> str:
@@ -72,7 +73,10 @@ def columns_of(rules: Rules) -> str:
 
 
 def preference(rules: Rules) -> str:
-    """In which order those of the scores stand that do not add up: the first one counts."""
+    """The order of a player's scores in which the first one is that by which the standing was reached; where they do
+    not add up, it is the one that counts."""
+    if rules.aggregation == "sum":
+        return "at desc, id desc"
     if rules.aggregation == "latest":
         # Ids say what came later: a clock may step back between two scores.
         return "id desc"
@@ -96,25 +100,26 @@ def bounded(total: str) -> str:
     return f"case when abs({total}) > {_FAR} then sign({total}) * {_FAR} else {total} end"
 
 
-def aggregates(rules: Rules, places: tuple[Place, ...]) -> str:
-    """score, reached_at and reached_by of each place, over rows of score, at, id and within."""
-    if rules.aggregation == "sum":
-        return ", ".join(
-            f"{_sum(condition, suffix)} as score{suffix}, "
-            f"max(at) filter (where {condition}) as reached_at{suffix}, null::bigint as reached_by{suffix}"
-            for suffix, condition in places
-        )
-    first = preference(rules)
-    return ", ".join(
-        f"(array_agg({of} order by {first}) filter (where {condition}))[1] as {name}{suffix}"
-        for suffix, condition in places
-        for name, of in (("score", "score"), ("reached_at", "at"), ("reached_by", "id"))
-    )
+def aggregates(rules: Rules, places: tuple[Place, ...], *, of_minutes: bool = False) -> str:
+    """score, reached_at and reached_by of each place, over rows of score, at, id and within; `of_minutes`: for
+    window_buckets."""
+    told = []
+    for suffix, condition in places:
+        score = _score(rules, condition, of_all_time=not suffix and not of_minutes)
+        at, by = (_first(rules, of, condition) for of in ("at", "id"))
+        told.append(f"{score} as score{suffix}, {at} as reached_at{suffix}, {by} as reached_by{suffix}")
+    return ", ".join(told)
 
 
-def _sum(condition: str, suffix: str) -> str:
+def _score(rules: Rules, condition: str, *, of_all_time: bool) -> str:
+    if rules.aggregation != "sum":
+        return _first(rules, "score", condition)
     total = f"sum(score) filter (where {condition})"
-    return bounded(total) if suffix else total  # of all time the table's constraint bounds it
+    return total if of_all_time else bounded(total)  # of all time the table's constraint bounds it
+
+
+def _first(rules: Rules, of: str, condition: str) -> str:
+    return f"(array_agg({of} order by {preference(rules)}) filter (where {condition}))[1]"
 
 
 def names(places: tuple[Place, ...], prefix: str = "") -> str:

@@ -19,7 +19,6 @@ from shared.aggregates import (
     MOMENT,
     PLACES,
     WITHIN,
-    aggregates,
     bounded,
     counts_more,
     names,
@@ -76,27 +75,38 @@ with event as materialized (
 
 _LEAVES: Final = LEAVES.format(minute="minute", within="within")
 
-# Sums with windows, or with the moment when they were reached.
+# By their places, which the planner would otherwise join with all events one by one.
+_LISTED: Final = """listed as materialized (
+  select array_agg(score order by place) as score, array_agg(at order by place) as at,
+    array_agg(id order by place) as id
+  from event
+)"""
+
+# Sums with windows, or with the moment when they were reached: that of the last score that is in them.
 _FULL_SUM: Final = f"""
-{_TIMED}, bucket as (
-  insert into window_buckets as kept (season_id, epoch, user_id, minute, score, reached_at, leaves_at)
-  select season_id, epoch, user_id, minute, {bounded("sum(score)")}, max(at), {_LEAVES} from event where within > 0
-  group by season_id, epoch, user_id, minute, within order by season_id, epoch, user_id, minute
+{_TIMED}, {_LISTED}, bucket as (
+  insert into window_buckets as kept (season_id, epoch, user_id, minute, score, reached_at, reached_by, leaves_at)
+  select season_id, epoch, user_id, minute, summed.score, listed.at[first], listed.id[first], {_LEAVES}
+  from (
+    select season_id, epoch, user_id, minute, within, {bounded("sum(score)")} as score, min(place) as first
+    from event where within > 0 group by season_id, epoch, user_id, minute, within
+  ) as summed, listed
+  order by season_id, epoch, user_id, minute
   on conflict (season_id, epoch, user_id, minute) do update
-  set score = {bounded("(kept.score + excluded.score)")}, reached_at = greatest(kept.reached_at, excluded.reached_at)
+  set score = {bounded("(kept.score + excluded.score)")}, {{merged_in_bucket}}
+), summed as materialized (
+  select season_id, epoch, user_id, token, {{sums}}, {{firsts}} from event group by season_id, epoch, user_id, token
 )
 insert into standings as standing (season_id, epoch, user_id, token, {names(PLACES)})
-select season_id, epoch, user_id, token, {{aggregates}} from event
-group by season_id, epoch, user_id, token order by season_id, epoch, user_id
+select season_id, epoch, user_id, token, {{chosen}} from summed, listed order by season_id, epoch, user_id
 on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{merged}}
 returning {FULL_COLUMNS}
 """  # noqa: S608 - constants
 
-# The same of what does not add up. The events that count are looked up by their places in lists: the planner would join
-# each board's with all events one by one. An event that is in no longer all windows may have been shown in one by a
-# batch that never committed: its player's standing is sent in any case.
+# The same of what does not add up. An event that is in no longer all windows may have been shown in one by a batch that
+# never committed: its player's standing is sent in any case.
 _FULL_PICK: Final = f"""
-{_TIMED}, bucket as (
+{_TIMED}, {_LISTED}, bucket as (
   insert into window_buckets as kept (season_id, epoch, user_id, minute, score, reached_at, reached_by, leaves_at)
   select distinct on (season_id, epoch, user_id, minute)
     season_id, epoch, user_id, minute, score, at, id, {_LEAVES}
@@ -107,10 +117,6 @@ _FULL_PICK: Final = f"""
 ), picked as materialized (
   select season_id, epoch, user_id, token, {{firsts}}, bool_or(windows and within < 3) as late
   from event group by season_id, epoch, user_id, token
-), listed as materialized (
-  select array_agg(score order by place) as score, array_agg(at order by place) as at,
-    array_agg(id order by place) as id
-  from event
 )
 insert into standings as standing (season_id, epoch, user_id, token, {names(PLACES)})
 select season_id, epoch, user_id, token, {{chosen}} from picked, listed order by season_id, epoch, user_id
@@ -145,34 +151,52 @@ def statement(rules: Rules) -> str:
     if rules.plain:
         more = counts_more(rules, "excluded", "standing")
         return _PICK.format(**told, preference=preference(rules), counts_more=more)
+    firsts = ", ".join(f"min(place) filter (where {condition}) as first{suffix}" for suffix, condition in PLACES)
     if rules.aggregation == "sum":
-        # Where nothing adds up the first score is only a way to number the events.
-        merged = ", ".join(_added(suffix) for suffix, _ in PLACES)
-        return _FULL_SUM.format(**told, preference="id", aggregates=aggregates(rules, PLACES), merged=merged)
-    at = {suffix: _counts_more(rules, suffix) for suffix, _ in PLACES}
+        return _FULL_SUM.format(
+            **told,
+            preference=preference(rules),
+            merged_in_bucket=_later("kept"),
+            sums=", ".join(f"sum(score) filter (where {condition}) as score{suffix}" for suffix, condition in PLACES),
+            firsts=firsts,
+            chosen=", ".join(
+                f"{bounded(f'summed.score{suffix}') if suffix else 'summed.score'}, "
+                f"listed.at[first{suffix}], listed.id[first{suffix}]"
+                for suffix, _ in PLACES
+            ),
+            merged=", ".join(_added(suffix) for suffix, _ in PLACES),
+        )
+    more_at = {suffix: _counts_more(rules, suffix) for suffix, _ in PLACES}
     return _FULL_PICK.format(
         **told,
         preference=preference(rules),
         counts_more_in_bucket=counts_more(rules, "excluded", "kept"),
-        firsts=", ".join(f"min(place) filter (where {condition}) as first{suffix}" for suffix, condition in PLACES),
+        firsts=firsts,
         chosen=", ".join(f"listed.{name}[first{suffix}]" for suffix, _ in PLACES for name in ("score", "at", "id")),
         merged=", ".join(
-            f"{name}{suffix} = case when {at[suffix]} then excluded.{name}{suffix} else standing.{name}{suffix} end"
+            f"{name}{suffix} = case when {more_at[suffix]} then excluded.{name}{suffix} "
+            f"else standing.{name}{suffix} end"
             for suffix, _ in PLACES
             for name in ("score", "reached_at", "reached_by")
         ),
-        any_counts_more=" or ".join(f"({condition})" for condition in at.values()),
+        any_counts_more=" or ".join(f"({condition})" for condition in more_at.values()),
     )
 
 
 def _added(suffix: str) -> str:
-    score, at = f"score{suffix}", f"reached_at{suffix}"
+    score = f"score{suffix}"
     total = f"(coalesce(standing.{score}, 0) + excluded.{score})"
     return (
         f"{score} = case when excluded.{score} is null then standing.{score} "
-        f"else {bounded(total) if suffix else total} end, "
-        f"{at} = greatest(standing.{at}, excluded.{at})"
+        f"else {bounded(total) if suffix else total} end, {_later('standing', suffix)}"
     )
+
+
+def _later(old: str, suffix: str = "") -> str:
+    """Of two sums' last scores the later one."""
+    at, by = f"reached_at{suffix}", f"reached_by{suffix}"
+    is_later = f"{old}.{at} is null or (excluded.{at}, excluded.{by}) > ({old}.{at}, {old}.{by})"
+    return ", ".join(f"{name} = case when {is_later} then excluded.{name} else {old}.{name} end" for name in (at, by))
 
 
 def _counts_more(rules: Rules, suffix: str) -> str:

@@ -22,7 +22,6 @@ from shared.aggregates import (
     PLACES,
     WITHIN,
     aggregates,
-    bounded,
     names,
 )
 from shared.findings import Difference, Report, kind_of
@@ -217,10 +216,9 @@ def _of_season(query: str, fence: seasons.Fence) -> sql.Composed:
     compared = [name for name in columns if not (rules.plain and name == "reached_at")]
     adds_up = rules.aggregation == "sum"
     of_plain_sum = "sum(score) as score, null::timestamptz as reached_at, null::bigint as reached_by"
-    bounded_sum = f"{bounded('sum(score)')} as score, max(at) as reached_at, null::bigint as reached_by"
     parts = {
         "aggregates": of_plain_sum if rules.plain and adds_up else aggregates(rules, places),
-        "of_minute": bounded_sum if adds_up else aggregates(rules, PLACES[:1]),
+        "of_minute": aggregates(rules, PLACES[:1], of_minutes=True),
         "minute": MINUTE.format(at=MOMENT) if rules.windows else "null::timestamptz",
         "within": WITHIN.format(minute="minute", as_of=_AS_OF) if rules.windows else "0",
         "settled": _SETTLED if rules.windows else "true",

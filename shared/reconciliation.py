@@ -15,6 +15,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from shared import seasons, standings
+from shared.board_entries import entries_of_a_player
 from shared.postgres import Connection, Pool
 from shared.projection import Answer, Projection, Stored, Update
 from shared.scores import SeasonId
@@ -26,7 +27,7 @@ Change: TypeAlias = Callable[[Connection], Awaitable[Sequence[Standing]]]
 """What changes standings of a locked season that has its new token; returns those to send."""
 
 _PATCH_LIMIT: Final = 5000
-"""Standings a single script may re-send; beyond that a rebuild beside the live board blocks Redis less."""
+"""Entries that a single script may re-send; beyond that a rebuild beside the live board blocks Redis less."""
 
 _CHUNK: Final = 5000
 _TOLD: Final = 3  # seasons named in a message; a batch may have hundreds
@@ -77,9 +78,9 @@ def update_of(fence: seasons.Fence, token: int, changed: Sequence[Standing] = ()
 async def project(conn: Connection, projection: Projection, updates: Sequence[Update], *, rebuild_large: bool) -> None:
     """Show the updates, each under its season's lock, and repair the boards that turn out to be behind.
 
-    `rebuild_large`: whether there is time to build a board of more than 5,000 players anew (0.4 s per 100,000), which
-    keeps the locks of all updates meanwhile. Raises LateError, SeasonsUnreachableError, or RedisError when Redis
-    answered nothing at all.
+    `rebuild_large`: whether there is time to build boards of more than 5,000 entries anew (0.4 s per 100,000 players,
+    with windows and ties four times as long), which keeps the locks of all updates meanwhile. Raises LateError,
+    SeasonsUnreachableError, or RedisError when Redis answered nothing at all.
     """
     failures: dict[SeasonId, Exception] = {}
     for update, answer in zip(updates, await projection.apply(updates), strict=True):
@@ -162,7 +163,7 @@ async def retried_when_late(pool: Pool, projection: Projection, attempt: Callabl
 async def rebuild(pool: Pool, projection: Projection, season_id: SeasonId, tell: Callable[[int], None]) -> int:
     """Build the season's board anew from its standings, whatever it says of itself; returns its players.
 
-    `tell` hears how many are staged so far. Holds the season's lock meanwhile (0.4 s per 100,000 players). Raises
+    `tell` hears how many are staged so far. Holds the season's lock meanwhile, as long as `project` says. Raises
     RedisError and psycopg.OperationalError; then the board is as it was.
     """
     async with pool.connection() as conn, conn.transaction():
@@ -226,14 +227,15 @@ async def _repair(
         and seen.noted == seen.members
         and seen.token > 0
     )
+    limit = _PATCH_LIMIT // entries_of_a_player(update.rules)
     if whole:
         changed = await standings.changed_since(
-            conn, update.season_id, update.rules, epoch=update.epoch, token=seen.base, limit=_PATCH_LIMIT + 1
+            conn, update.season_id, update.rules, epoch=update.epoch, token=seen.base, limit=limit + 1
         )
-        if len(changed) <= _PATCH_LIMIT:
+        if len(changed) <= limit:
             log.info("board patched", season_id=update.season_id, standings=len(changed), seen=seen._asdict())
             return await projection.patch(update, seen, changed)
-    if not rebuild_large and await standings.exceed(conn, update.season_id, update.epoch, _PATCH_LIMIT):
+    if not rebuild_large and await standings.exceed(conn, update.season_id, update.epoch, limit):
         raise LargeBoardError("its board is lost and large; the audit builds it anew")
     answer, _ = await _rebuild(conn, projection, update, seen)
     return answer
@@ -249,7 +251,8 @@ async def _rebuild(
     """Build the boards anew; returns what became of it and how many players there are."""
     players = entries = 0
     try:
-        async for chunk in standings.stream(conn, update.season_id, update.rules, update.epoch, _CHUNK):
+        size = _CHUNK // entries_of_a_player(update.rules)
+        async for chunk in standings.stream(conn, update.season_id, update.rules, update.epoch, size):
             entries += await projection.stage(update, chunk)
             players += len(chunk)
             progress(players)

@@ -187,17 +187,26 @@ def is_number(text: str) -> bool:
 
 
 def parse_number(text: str, name: str, code: str) -> int:
-    """An id of the games API, a positive integer of 63 bits, or InvalidRequestError; `name`: of its field."""
+    """An id of the games API, from 1 to 2^63 - 1, or InvalidRequestError; `name`: of its field."""
     if not is_number(text):
-        raise InvalidRequestError(f"{name} must be a positive integer, not {text[:40]!r}", code=code)
+        raise InvalidRequestError(f"{name} must be a whole number from 1 to {MAX_NUMBER}, not {text[:40]!r}", code=code)
     return int(text)
+
+
+def moment_in_time(moment: dt.datetime) -> dt.datetime | None:
+    """When a score was reached, in UTC; None, when it arrives, for what no clock that is set says: years before 1970,
+    such as a program's zero time, or beyond 9998."""
+    years = range(FIRST_YEAR, LAST_YEAR + 1)
+    # As it is written, and in UTC, which some moments of the years 1 and 9999 have none of.
+    if moment.year not in years or (in_utc := moment.astimezone(dt.UTC)).year not in years:
+        return None
+    return in_utc
 
 
 def parse_moment(moment: dt.datetime, name: str, code: str) -> dt.datetime:
     """The moment, in UTC, or InvalidRequestError when it is of no year from 1970 to 9998; `name`: of its field."""
-    years = range(FIRST_YEAR, LAST_YEAR + 1)
-    # As it is written, and in UTC, which some moments of the years 1 and 9999 have none of.
-    if moment.year not in years or (in_utc := moment.astimezone(dt.UTC)).year not in years:
+    in_utc = moment_in_time(moment)
+    if in_utc is None:
         raise InvalidRequestError(f"{name} must be in the years {FIRST_YEAR} to {LAST_YEAR}", code=code)
     return in_utc
 

@@ -81,7 +81,7 @@ _ALL = "select {columns} from standings where season_id = {season_id} and epoch 
 
 
 class Standing(NamedTuple):
-    """A player's absolute score, None = not on the board, and when it was reached, in microseconds.
+    """A player's absolute score, None = not on the board, when it was reached, in microseconds, and by which event.
 
     The same of each window behind it. A season whose rules are plain has the first score and nothing else.
     """
@@ -90,12 +90,16 @@ class Standing(NamedTuple):
     user_id: UserId
     score: int | None
     reached_at: int | None = None
+    reached_by: int | None = None
     score_24h: int | None = None
     reached_at_24h: int | None = None
+    reached_by_24h: int | None = None
     score_3d: int | None = None
     reached_at_3d: int | None = None
+    reached_by_3d: int | None = None
     score_7d: int | None = None
     reached_at_7d: int | None = None
+    reached_by_7d: int | None = None
 
 
 def page_of(rules: Rules) -> str:

@@ -64,7 +64,8 @@ select season_id, user_id, count(*), bool_or(counts) from due group by season_id
 """  # noqa: S608 - constants
 
 # The windows of players, from their minutes. Who has one has a standing; by way of an insert each is found by its key,
-# whatever the planner thinks of their number.
+# whatever the planner thinks of their number. Those that come to the same are written and sent too: a sweep that died
+# may have shown what came to something else.
 _RENEW: Final = f"""
 insert into standings as standing (season_id, epoch, user_id, token, {names(IN_WINDOWS)})
 select season.season_id, season.epoch, player.user_id, season.token, {names(IN_WINDOWS, "anew.")}
@@ -79,7 +80,6 @@ cross join lateral (
 ) as anew
 order by 1, 3
 on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{renewed}}
-where ({names(IN_WINDOWS, "standing.")}) is distinct from ({names(IN_WINDOWS, "excluded.")})
 returning {FULL_COLUMNS}
 """  # noqa: S608 - constants
 
@@ -87,15 +87,16 @@ _SEPARATOR: Final = "\x1f"
 
 
 class Left(NamedTuple):
-    """What left windows: of so many minutes of players. `standings`: those that changed by it."""
+    """What left windows: so many minutes of players. `standings`: those that may have changed by it."""
 
     minutes: int
     standings: list[Standing]
 
 
+# Never prepared: plans that are made once may be made while the table is new and small, and read all of it for ever.
 async def seasons_due(conn: Connection, paused: Sequence[SeasonId], limit: int) -> list[SeasonId]:
     """Seasons of the `limit` minutes that were the first to become due, but for those paused."""
-    cursor = await conn.execute(DUE_SEASONS, (list(paused), limit))
+    cursor = await conn.execute(DUE_SEASONS, (list(paused), limit), prepare=False)
     return [row[0] for row in await cursor.fetchall()]
 
 
@@ -107,7 +108,7 @@ async def players_due(conn: Connection, season_id: SeasonId, user_ids: Sequence[
 
 async def leave(conn: Connection, fences: Sequence[Fence], limit: int) -> Left:
     """Let up to `limit` minutes of the locked seasons leave the windows that they are due to leave."""
-    cursor = await conn.execute(CLAIM, ([fence.season_id for fence in fences], limit))
+    cursor = await conn.execute(CLAIM, ([fence.season_id for fence in fences], limit), prepare=False)
     due = await cursor.fetchall()
     rules = {fence.season_id: fence.rules for fence in fences}
     players: defaultdict[Rules, list[tuple[SeasonId, UserId]]] = defaultdict(list)
@@ -121,9 +122,10 @@ async def leave(conn: Connection, fences: Sequence[Fence], limit: int) -> Left:
 
 
 async def renew(conn: Connection, rules: Rules, players: Sequence[tuple[SeasonId, UserId]]) -> list[Standing]:
-    """Compute the windows of players from their minutes, in seasons with these rules; returns what changed."""
+    """Compute the windows of players from their minutes, in seasons with these rules; returns them."""
     season_ids, user_ids = zip(*players, strict=True)
-    cursor = await conn.execute(renewing(rules), (_SEPARATOR.join(season_ids), _SEPARATOR.join(user_ids)))
+    names_of_both = _SEPARATOR.join(season_ids), _SEPARATOR.join(user_ids)
+    cursor = await conn.execute(renewing(rules), names_of_both, prepare=False)
     return [Standing(*row) for row in await cursor.fetchall()]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from base64 import b64decode, b64encode
 from collections import defaultdict
 
 from shared import keys
-from shared.board_entries import TIE_LENGTH
+from shared.board_entries import _IN_ORDER, TIE_LENGTH
 from shared.scores import MAX_SCORE
 from shared.windows import BOARDS, HOURS
 
@@ -19,6 +20,7 @@ _MOMENTS = {
     "standings": ("reached_at", "reached_at_24h", "reached_at_3d", "reached_at_7d"),
     "window_buckets": ("minute", "reached_at", "leaves_at"),
 }
+_BACK = bytes.maketrans(_IN_ORDER, bytes(range(256)))
 _AGES = dt.timedelta(days=36525)
 
 
@@ -39,7 +41,8 @@ async def let_pass(conn, redis, minutes):
 
 async def _move_ties(redis, board, ties, later):
     def moved(member):
-        return f"{int(member[:TIE_LENGTH], 16) + later:0{TIE_LENGTH}x}{member[TIE_LENGTH:]}"
+        place = int.from_bytes(b64decode(member[:TIE_LENGTH].encode().translate(_BACK))) + (later << 64)
+        return b64encode(place.to_bytes(15)).translate(_IN_ORDER).decode() + member[TIE_LENGTH:]
 
     members = {moved(member): score for member, score in await redis.zrange(board, 0, -1, withscores=True)}
     told = {player: moved(tie) for player, tie in (await redis.hgetall(ties)).items()}
@@ -63,14 +66,17 @@ _SEASON = "select aggregation, sort_order, tie_break, windows, token from season
 
 
 def counted(events, aggregation, order):
-    """(score, when it was reached) of one player's events: (delta, at, id)."""
+    """(score, (when it was reached, by which event)) of one player's events: (delta, at, id)."""
     if aggregation == "sum":
         total = sum(delta for delta, _, _ in events)
-        return max(-MAX_SCORE, min(MAX_SCORE, total)), max(at for _, at, _ in events)
-    if aggregation == "latest":
-        return max(events, key=lambda event: event[2])[:2]
+        return max(-MAX_SCORE, min(MAX_SCORE, total)), max((at, event_id) for _, at, event_id in events)
     sign = 1 if order == "asc" else -1
-    return min(events, key=lambda event: (sign * event[0], event[1], event[2]))[:2]
+    score, at, event_id = (
+        max(events, key=lambda event: event[2])
+        if aggregation == "latest"
+        else min(events, key=lambda event: (sign * event[0], event[1], event[2]))
+    )
+    return score, (at, event_id)
 
 
 async def expected_boards(conn, season_id):
@@ -98,7 +104,7 @@ def is_inside(at, window, as_of):
 
 
 def ranked(found, order, tie_break):
-    """`found`: {player: (score, when it was reached)}; returns (player, score), best first."""
+    """`found`: {player: (score, by which moment and event)}; returns (player, score), best first."""
 
     def by_ids(item):
         return item[0].encode()

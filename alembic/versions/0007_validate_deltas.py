@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
@@ -16,4 +17,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    pass
+    # As in 0005, which would refuse only after 0006 has let no score of zero in any more.
+    if op.get_bind().scalar(sa.text("select exists (select from seasons where aggregation <> 'sum')")):
+        raise RuntimeError("there are seasons that do not add up; the build of before would, so nothing is changed")

@@ -16,4 +16,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # As in 0008, which would refuse only after this is gone.
+    if op.get_bind().scalar(sa.text("select exists (select from seasons where windows or tie_break <> 'member')")):
+        raise RuntimeError("there are seasons with windows or ties; the build before has none, so nothing is changed")
     op.drop_column("outbox", "occurred_at")

@@ -100,7 +100,7 @@ def test_verify_finds_and_repairs(leaderboard, scores, board):
         "equal": False,
         "players": {"ledger": 2, "standings": 2, "board": 2},
         "differences": {"boardWrong": 1},
-        "first": [{"kind": "boardWrong", "userId": "ann", "expected": 5, "found": 9.0}],
+        "first": [{"kind": "boardWrong", "userId": "ann", "window": None, "expected": 5, "found": 9.0}],
         "repaired": 0,
         "unsettled": None,
     }
@@ -247,6 +247,7 @@ def test_purge_leaves_idempotency_keys_to_the_workers(leaderboard, scores, ledge
     assert done.returncode == 0
     assert list(json.loads(done.stdout)["deleted"]) == [
         "outboxEvents",
+        "minutesOfEndedEpochs",
         "standingsOfEndedEpochs",
         "ledgerRowsOfEndedEpochs",
     ]

@@ -12,6 +12,7 @@ from alembic import command
 from psycopg.conninfo import make_conninfo
 
 from cli.migrations import MigrationError, alembic_config, migrate
+from shared.revision import REVISION
 
 
 def test_a_lock_that_is_not_let_go_is_given_up_with_what_to_do(dsn):
@@ -134,12 +135,23 @@ def test_scores_go_on_beside_a_migration(dsn):
         assert conn.execute("select count(*), count(distinct id) from score_events").fetchone() == (len(stored),) * 2
 
 
-def test_seasons_that_do_not_add_up_are_not_taken_back_to_a_build_that_would(dsn):
+@pytest.mark.parametrize(
+    ("made", "unmade", "before", "stays"),
+    [
+        ("aggregation = 'best'", "aggregation = 'sum'", "0004", "0007"),
+        ("windows = true", "windows = false", "0007", REVISION),
+        ("tie_break = 'earliest'", "tie_break = 'member'", "0008", REVISION),
+    ],
+)
+def test_what_the_build_before_does_not_know_is_not_taken_back_to_it(dsn, made, unmade, before, stays):
+    """Nor a part of it: each revision is a transaction of its own, and what it dropped is gone."""
     with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute("insert into seasons (season_id, aggregation) values ('s', 'best')")
-        with pytest.raises(RuntimeError, match="do not add up"):
-            command.downgrade(alembic_config(dsn), "0004")
-        conn.execute("update seasons set aggregation = 'sum'")
+        conn.execute("insert into seasons (season_id) values ('s')")
+        conn.execute(f"update seasons set {made}")
+        with pytest.raises(RuntimeError, match="nothing is changed"):
+            command.downgrade(alembic_config(dsn), before)
+        assert conn.execute("select version_num from alembic_version").fetchone() == (stays,)
+        conn.execute(f"update seasons set {unmade}")
     command.downgrade(alembic_config(dsn), "0003")
     migrate(dsn)
     command.check(alembic_config(dsn))

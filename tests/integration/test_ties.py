@@ -19,6 +19,9 @@ from worker.sweep import Sweep
 PLAYERS = ["ann", "bob", "B", "a", "aa", "Zoë 🎮", "~", "z" * 128, "é", "0", *(f"p{number}" for number in range(15))]
 
 
+MOMENT = (dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)).isoformat(timespec="seconds")
+
+
 def places(response):
     assert response.status_code == 200, response.text
     return [(item["rank"], item["userId"], item["score"]) for item in response.json()["items"]]
@@ -138,11 +141,26 @@ async def test_a_player_is_on_a_board_once_whatever_its_tie_was(http, pool, proj
 
 
 @pytest.mark.parametrize("order", ["desc", "asc"])
-def test_ties_stand_in_the_order_of_their_moments(order):
-    moments = [0, 1, 999_999, 1_000_000, 1_795_000_000_000_000, 64_000_000_000_000_000]
-    ties = [tie_of(moment, order) for moment in moments]
+def test_ties_stand_in_the_order_of_their_moments_and_events(order):
+    moments = [0, 1, 999_999, 1_000_000, 1_795_000_000_000_000, 1_795_000_000_000_001, 64_000_000_000_000_000]
+    ties = [tie_of(moment, by, order) for moment in moments for by in (0, 1, 63, 64, 10**12, 2**63 - 1)]
     assert ties == sorted(ties, reverse=order == "desc")
+    assert len(set(ties)) == len(ties)
     assert {len(tie) for tie in ties} == {TIE_LENGTH}
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "best", "latest"])
+async def test_of_scores_of_the_same_moment_the_first_to_arrive_was_first(http, drain, aggregation):
+    """Clients' clocks may tell whole seconds."""
+    await put(http, aggregation=aggregation, tieBreak="earliest", windows=True)
+    field = "delta" if aggregation == "sum" else "score"
+    names = ["9", "10", "11", "2", "x3", "x1", "x2"]
+    for name in names[:4]:
+        assert await post(http, name, **{field: 5}, occurredAt=MOMENT) == (202, None)
+    items = [{"userId": name, field: 5, "occurredAt": MOMENT} for name in names[4:]]
+    assert (await http.post(f"{SEASON}/scores/batch", json=items)).json()["queued"] == 3
+    await drain()
+    assert [user_id for user_id, _ in await top(http)] == names
 
 
 async def test_ids_break_ties_where_nothing_else_is_asked(http, drain, redis):
@@ -151,6 +169,61 @@ async def test_ids_break_ties_where_nothing_else_is_asked(http, drain, redis):
     await drain()
     assert await top(http) == [("cid", 5), ("bob", 5), ("ann", 5)]
     assert await redis.keys("*ties*") == []
+
+
+async def test_a_board_that_has_lost_its_meta_hash_shows_no_ties_as_parts_of_ids(http, drain, redis):
+    await put(http, tieBreak="earliest")
+    await post(http, delta=5)
+    await drain()
+    await redis.delete(keys.meta("race"))
+    assert await top(http) == [("ann", 5)]
+    assert (await http.get(f"{SEASON}/leaderboard/rank?userId=ann")).json()["rank"] == 1
+
+
+async def test_a_board_of_a_build_that_knew_no_windows_has_none(http, drain, redis):
+    await post(http, delta=5)
+    await drain()
+    await redis.hdel(keys.meta("race"), "windows", "ties")
+    response = await http.get(f"{SEASON}/leaderboard/top?window=24h")
+    assert (response.status_code, response.json()["code"]) == (409, "windows_off")
+    assert await top(http) == [("ann", 5)]
+
+
+async def test_a_cursor_of_a_board_that_broke_ties_otherwise_is_refused(http, drain):
+    for user_id in ("ann", "bob"):
+        await post(http, user_id, delta=5)
+    await drain()
+    cursor = (await http.get(f"{SEASON}/leaderboard/top?limit=1")).json()["nextCursor"]
+    assert (await http.delete(SEASON)).status_code == 200
+    await put(http, tieBreak="earliest")
+    await post(http, delta=5)
+    await drain()
+    response = await http.get(f"{SEASON}/leaderboard/top", params={"cursor": cursor})
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_many_ranks_of_windows(http, drain):
+    await put(http, windows=True)
+    old = (dt.datetime.now(dt.UTC) - dt.timedelta(hours=30)).isoformat()
+    await post(http, delta=9, occurredAt=old)
+    await post(http, "bob", delta=5)
+    await post(http, delta=1, path="/v1/seasons/plain")
+    await drain()
+
+    async def ranks(window, path=SEASON):
+        body = {"userIds": ["ann", "bob"]}
+        return await http.post(f"{path}/leaderboard/ranks", params={"window": window}, json=body)
+
+    found = (await ranks("24h")).json()
+    assert (found["totalPlayers"], found["notFound"]) == (1, ["ann"])
+    assert [(item["userId"], item["rank"]) for item in found["items"]] == [("bob", 1)]
+    assert (await ranks("3d")).json()["totalPlayers"] == 2
+    refused = await ranks("24h", "/v1/seasons/plain")
+    assert (refused.status_code, refused.json()["code"]) == (409, "windows_off")
+    assert (await ranks("1h")).json()["code"] == "invalid_window"
+    of_ann = (await http.get("/v1/users/ann/ranks?window=3d")).json()
+    assert [(item["seasonId"], item["rank"], item["score"]) for item in of_ann["items"]] == [("race", 1, 9)]
+    assert (await http.get("/v1/users/ann/ranks?window=24h")).json()["items"] == []
 
 
 async def test_windows_are_asked_of_seasons_that_have_them(http, drain):
