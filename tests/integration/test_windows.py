@@ -46,7 +46,9 @@ class World:
         rng = self.rng
         at = None
         if rng.random() < 0.6:  # late, mostly within the windows, now and then by a clock that is ahead
-            at = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=rng.choice((-5, 0, 1, 600, 1439, 1441, 4000, 4321, 9000)))
+            at = dt.datetime.now(dt.UTC) - dt.timedelta(
+                minutes=rng.choice((-5, 0, 1, 600, 1439, 1441, 4000, 4321, 9000))
+            )
             at -= dt.timedelta(seconds=rng.randrange(3) * 20)
         delta = rng.choice((-2, 1, 2, 3)) if self.rules.aggregation == "sum" else rng.randint(-2, 5)
         score = Score(
