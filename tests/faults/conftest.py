@@ -124,7 +124,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(line)
     RESULTS.mkdir(exist_ok=True)
     rows = [{name: value for name, value in vars(run).items() if name not in ("rng", "folder")} for run in _runs]
-    (RESULTS / "result.json").write_text(json.dumps({"seed": SEED, "long": LONG, "seasons": SEASONS, "runs": rows}, indent=2))
+    (RESULTS / "result.json").write_text(
+        json.dumps({"seed": SEED, "long": LONG, "seasons": SEASONS, "runs": rows}, indent=2)
+    )
     (RESULTS / "result.md").write_text("\n".join(table(_runs)) + "\n")
 
 

@@ -121,6 +121,7 @@ class Load:
     @asynccontextmanager
     async def paused(self):
         """Nothing is under way and nothing is sent; every fate that is to be known is known."""
+        going = self._going.is_set()
         self._going.clear()
         while self._busy:
             self._idle.clear()
@@ -128,7 +129,8 @@ class Load:
         try:
             yield
         finally:
-            self._going.set()
+            if going:
+                self._going.set()
 
     async def more(self, count):
         """Return once `count` further scores were acknowledged."""
