@@ -30,8 +30,8 @@ async def test_r_a_worker_killed_at_every_step_of_a_sweep(run):
     settings = {"AUDIT_INTERVAL_MS": 3_600_000}
     async with run.under_load(settings=settings, load={"rules": RULES, "players": 50, "writers": 4}) as (stack, load):
         worker, other = stack.workers
-        await load.more(run.acks(1500, 3000))
-        for _ in run.rounds(len(SWEEP_STEPS), 12 * len(SWEEP_STEPS)):
+        await load.more(run.acks(1000, 3000))
+        for _ in run.rounds(len(SWEEP_STEPS), 6 * len(SWEEP_STEPS)):
             await asyncio.gather(worker.kill(), other.kill())
             await load.more(run.acks(50, 300))
             # It shows a batch in windows that some of it has left by the time it is applied.
@@ -70,7 +70,7 @@ async def test_r_anything_killed_while_scores_leave_windows(run):
     with its files or without, or emptied, PostgreSQL killed, a season reset."""
     async with run.under_load(load={"rules": RULES, "players": 50, "writers": 4}) as (stack, load):
         doomed, _ = stack.workers
-        await load.more(run.acks(1500, 3000))
+        await load.more(run.acks(1000, 3000))
         faults = (_kill_valkey, _lose_valkey, _empty_valkey, _kill_postgres, _kill_backend, _reset, _nothing)
         for _ in run.rounds(4, 70):
             await doomed.kill()
@@ -127,7 +127,7 @@ async def test_r_days_without_a_worker(run):
     async with run.under_load(workers=1, load={"rules": rules, "players": 2000}) as (stack, load):
         (worker,) = stack.workers
         await load.more(25_000 if LONG else 3000)
-        for _ in run.rounds(1, 3):
+        for _ in run.rounds(1, 2):
             await stack.caught_up()
             await worker.kill()
             await stack.let_pass(load, run.rng.randrange(2 * 1440, 4 * 1440))
@@ -140,7 +140,7 @@ async def test_r_days_without_a_worker(run):
             run.tell_most("minutes due, at most", due)
             run.tell_most("seconds until all had left, at most", round(time.monotonic() - started, 1))
             assert applied[-1] > applied[0], "no batch was applied meanwhile"
-            await load.more(run.acks(500, 20_000))
+            await load.more(run.acks(500, 10_000))
 
 
 async def _applied(stack):
