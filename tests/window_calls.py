@@ -8,7 +8,7 @@ from collections import defaultdict
 
 from shared import keys
 from shared.board_entries import _IN_ORDER, TIE_LENGTH
-from shared.scores import MAX_SCORE
+from shared.scores import MAX_SCORE, Rules
 from shared.windows import BOARDS, HOURS
 
 MINUTE = dt.timedelta(minutes=1)
@@ -27,10 +27,10 @@ _AGES = dt.timedelta(days=36525)
 async def let_pass(conn, redis, minutes):
     """Let whole minutes pass, for all that is stored: it is so much older afterwards."""
     async with conn.transaction():
-        # Far away and back: minutes of one player must not meet on the way.
-        for step in (_AGES, -_AGES - minutes * MINUTE):
-            for table, columns in _MOMENTS.items():
-                moved = ", ".join(f"{column} = {column} + %(step)s" for column in columns)
+        for table, columns in _MOMENTS.items():
+            moved = ", ".join(f"{column} = {column} + %(step)s" for column in columns)
+            # Minutes of one player must not meet on the way: they go far away and back.
+            for step in (_AGES, -_AGES - minutes * MINUTE) if table == "window_buckets" else (-minutes * MINUTE,):
                 await conn.execute(f"update {table} set {moved}", {"step": step})
     cursor = await conn.execute("select season_id, sort_order from seasons where tie_break = 'earliest'")
     for season_id, order in await cursor.fetchall():
@@ -62,7 +62,7 @@ where event.season_id = %s and event.discarded_at is null and coalesce(outbox.st
 order by event.id
 """
 
-_SEASON = "select aggregation, sort_order, tie_break, windows, token from seasons where season_id = %s"
+_SEASON = "select token, aggregation, sort_order, windows, tie_break from seasons where season_id = %s"
 
 
 def counted(events, aggregation, order):
@@ -82,19 +82,27 @@ def counted(events, aggregation, order):
 async def expected_boards(conn, season_id):
     """For each of the season's boards its players and scores, best first, as of its last batch."""
     cursor = await conn.execute(_SEASON, (season_id,))
-    aggregation, order, tie_break, windows, token = await cursor.fetchone()
-    as_of = EPOCH + dt.timedelta(microseconds=token)
+    token, *rules = await cursor.fetchone()
     by_player = defaultdict(list)
     for user_id, *event in await (await conn.execute(_EVENTS, (season_id,))).fetchall():
         by_player[user_id].append(event)
+    return boards_of(by_player, Rules(*rules), moment_of(token))
+
+
+def moment_of(token):
+    return EPOCH + dt.timedelta(microseconds=token)
+
+
+def boards_of(by_player, rules, as_of):
+    """What the boards of a season must show of {player: [(delta, at, id), …]}: each a list of (player, score)."""
     boards = []
-    for window in BOARDS if windows else (None,):
+    for window in BOARDS if rules.windows else (None,):
         found = {}
         for user_id, events in by_player.items():
             inside = [event for event in events if window is None or is_inside(event[1], window, as_of)]
             if inside:
-                found[user_id] = counted(inside, aggregation, order)
-        boards.append(ranked(found, order, tie_break))
+                found[user_id] = counted(inside, rules.aggregation, rules.order)
+        boards.append(ranked(found, rules.order, rules.tie_break))
     return boards
 
 
@@ -122,14 +130,18 @@ def ranked(found, order, tie_break):
 async def shown_boards(conn, redis, season_id):
     """The same as Redis shows it."""
     cursor = await conn.execute(_SEASON, (season_id,))
-    _, order, tie_break, windows, _ = await cursor.fetchone()
-    skipped = TIE_LENGTH if tie_break == "earliest" else 0
+    _, *rules = await cursor.fetchone()
+    return await boards_in(redis, season_id, Rules(*rules))
+
+
+async def boards_in(redis, season_id, rules):
+    skipped = TIE_LENGTH if rules.tie_break == "earliest" else 0
     return [
         [
             (member[skipped:], int(score))
             for member, score in await redis.zrange(
-                keys.board(season_id, window), 0, -1, desc=order == "desc", withscores=True
+                keys.board(season_id, window), 0, -1, desc=rules.order == "desc", withscores=True
             )
         ]
-        for window in (BOARDS if windows else (None,))
+        for window in (BOARDS if rules.windows else (None,))
     ]

@@ -1,6 +1,7 @@
 """Scenarios: each is run for a number of rounds under load, judged, and listed in a table at the end of the run.
 
 FAULTS=long makes the rounds many (`make faults`); FAULTS_SEED repeats a run's decisions, `-k` picks scenarios.
+FAULTS_SEASONS=windows has the scenarios write to seasons with windows, where they don't say what their seasons are.
 """
 
 from __future__ import annotations
@@ -17,10 +18,19 @@ import pytest
 from cli.migrations import ROOT
 from faults.load import Load
 from faults.stack import Stack
+from shared.scores import PLAIN, Rules
 
 LONG = os.environ.get("FAULTS") == "long"
 SEED = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(10**9))
 RESULTS = ROOT / ".faults"
+
+WINDOWED = (
+    Rules("sum", windows=True, tie_break="earliest"),
+    Rules("best", windows=True, tie_break="earliest"),
+    Rules("latest", windows=True),
+)
+SEASONS = os.environ.get("FAULTS_SEASONS", "plain")
+RULES = {"plain": (PLAIN,) * 3, "windows": WINDOWED}[SEASONS]
 
 
 class Run:
@@ -53,7 +63,7 @@ class Run:
             try:
                 # Numbers of their own: in which order the writers draw is for the network to say.
                 draws = random.Random(f"{SEED} {self.name} load")
-                async with Load(draws, stack.ports, **(load or {})) as writing:
+                async with Load(draws, stack.ports, **{"rules": RULES, **(load or {})}) as writing:
                     yield stack, writing
                 await self.judge(stack, writing.history, patience_seconds)
             except BaseException:
@@ -80,9 +90,9 @@ class Run:
         self.told[name] = max(value, self.told.get(name, value))
 
     def replay(self):
-        return (
-            f"replay with: FAULTS_SEED={SEED} FAULTS={'long' if LONG else 'short'} pytest tests/faults -k {self.name}"
-        )
+        length = "long" if LONG else "short"
+        told = f"FAULTS_SEED={SEED} FAULTS={length} FAULTS_SEASONS={SEASONS}"
+        return f"replay with: {told} pytest tests/faults -k {self.name}"
 
 
 _runs: list[Run] = []
@@ -96,7 +106,7 @@ def run(request, scratch, tmp_path_factory):
 
 
 def pytest_report_header():
-    return f"faults: {'long' if LONG else 'short'} rounds, FAULTS_SEED={SEED}"
+    return f"faults: {'long' if LONG else 'short'} rounds, seasons {SEASONS}, FAULTS_SEED={SEED}"
 
 
 def pytest_collection_modifyitems(items):
@@ -114,7 +124,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(line)
     RESULTS.mkdir(exist_ok=True)
     rows = [{name: value for name, value in vars(run).items() if name not in ("rng", "folder")} for run in _runs]
-    (RESULTS / "result.json").write_text(json.dumps({"seed": SEED, "long": LONG, "runs": rows}, indent=2))
+    (RESULTS / "result.json").write_text(
+        json.dumps({"seed": SEED, "long": LONG, "seasons": SEASONS, "runs": rows}, indent=2)
+    )
     (RESULTS / "result.md").write_text("\n".join(table(_runs)) + "\n")
 
 

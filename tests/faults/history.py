@@ -6,8 +6,14 @@ Each score has an idempotency key. Ticks are a logical clock that counts sends a
 
 from __future__ import annotations
 
-from collections import Counter
+import datetime as dt
+from collections import defaultdict
 from typing import NamedTuple
+
+from window_calls import MINUTE, boards_of, moment_of
+
+from shared.scores import MAX_SCORE, Rules
+from shared.windows import BOARDS
 
 ACKED, REFUSED, UNKNOWN = "acked", "refused", "unknown"
 
@@ -22,12 +28,32 @@ class Verdict(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A row of the ledger."""
+    """A row of the ledger. `at`: when the score was reached."""
 
     season_id: str
     epoch: int
     user_id: str
     delta: int
+    occurred_at: dt.datetime | None
+    at: dt.datetime
+
+
+class Season(NamedTuple):
+    epoch: int
+    token: int
+    rules: Rules
+
+
+_EVENTS = """
+select id, season_id, epoch, user_id, delta, occurred_at, least(occurred_at, created_at) from score_events
+where discarded_at is null order by id
+"""
+
+_SEASONS = "select season_id, epoch, token, aggregation, sort_order, windows, tie_break from seasons"
+
+_STANDINGS = """
+select season_id, user_id, score, score_24h, score_3d, score_7d from standings join seasons using (season_id, epoch)
+"""
 
 
 class Tally:
@@ -46,21 +72,29 @@ class Tally:
         self.notes.append(note)
 
     def compare(self, name, found, expected):
-        """Both {(season, player): score}. A score too low or missing is a loss, one too high or too many a double."""
+        """Both {(season, window, player): score}. Too low or missing is a loss, too high or too many a double."""
         for player in expected.keys() | found.keys():
             if found.get(player) != expected.get(player):
                 note = f"{name} of {player}: {found.get(player)}, ledger: {expected.get(player)}"
                 missing = player not in found or (player in expected and found[player] < expected[player])
                 (self.lost if missing else self.doubled)(note)
 
+    def compare_order(self, found, expected):
+        """Both {(season, window): [(player, score), …]}, the best first, with the same players and scores."""
+        for board, players in expected.items():
+            if found[board] != players:
+                first = next(pair for pair in zip(found[board], players, strict=False) if pair[0] != pair[1])
+                self.notes.append(f"order of board {board}: {first[0]}, ledger: {first[1]}")
+
 
 class Attempt:
     """One score on its way: sent once or several times under its key until its fate is known."""
 
-    __slots__ = ("answered", "delta", "key", "season_id", "sent", "state", "user_id")
+    __slots__ = ("absolute", "answered", "delta", "key", "occurred_at", "season_id", "sent", "state", "user_id")
 
-    def __init__(self, key, season_id, user_id, delta):
+    def __init__(self, key, season_id, user_id, delta, *, absolute=False, occurred_at=None):
         self.key, self.season_id, self.user_id, self.delta = key, season_id, user_id, delta
+        self.absolute, self.occurred_at = absolute, occurred_at
         self.sent = self.answered = 0
         self.state = None  # None: no answer yet that says anything
 
@@ -109,25 +143,39 @@ class History:
     def reset_answered(self, reset):
         reset.state, reset.answered = ACKED, self.tick()
 
-    async def judge(self, rows, boards):
-        """Compare with the ledger, the standings and `boards` ({season: {user: score}}), after a drain.
+    def let_pass(self, minutes):
+        """So much time has passed for all that is stored; nothing is on its way."""
+        for attempt in self.attempts.values():
+            if attempt.occurred_at is not None:
+                attempt.occurred_at -= minutes * MINUTE
 
-        `rows`: runs a query on PostgreSQL.
+    async def judge(self, rows, boards, as_of=None):
+        """Compare with the ledger, the standings and `boards`, after a drain.
+
+        `rows`: runs a query on PostgreSQL. `boards`: {(season, window): [(player, score), …]}, the best first. What was
+        due to leave a window at `as_of` must have left it; None = at each season's last batch.
         """
         keys = dict(await rows("select key, event_id from idempotency_keys"))
-        events = {
-            row[0]: Event(*row[1:])
-            for row in await rows(
-                "select id, season_id, epoch, user_id, delta from score_events where discarded_at is null"
-            )
-        }
-        epochs = dict(await rows("select season_id, epoch from seasons"))
+        events = {row[0]: Event(*row[1:]) for row in await rows(_EVENTS)}
+        seasons = {row[0]: Season(*row[1:3], Rules(*row[3:])) for row in await rows(_SEASONS)}
         set_aside = {row[0] for row in await rows("select id from outbox where status = 'failed'")}
         tally = Tally(self.odd)
+        self._judge_ledger(keys, events, {season_id: season.epoch for season_id, season in seasons.items()}, tally)
         for event_id in set_aside & events.keys():
-            event = events[event_id]
+            event = events.pop(event_id)
             if (event.season_id, event.user_id) not in self.may_fail:
                 tally.lost(f"event {event_id} was set aside: {event}")
+        expected = _expected(seasons, events, as_of)
+        tally.compare("standing", _scores_of(await rows(_STANDINGS)), _flat(expected))
+        shown = _flat(boards)
+        if len(shown) < sum(map(len, boards.values())):
+            tally.doubled("a player stands on a board twice")
+        tally.compare("board", shown, _flat(expected))
+        if not tally.notes:
+            tally.compare_order(boards, expected)
+        return Verdict(self.acked, tally.losses, tally.doubles, tally.notes)
+
+    def _judge_ledger(self, keys, events, epochs, tally):
         certain = {season_id for season_id, epoch in epochs.items() if self._epoch_tells(season_id, epoch, tally)}
         for event_id in events.keys() - set(keys.values()):
             tally.doubled(f"event {event_id} in the ledger without a key: {events[event_id]}")
@@ -135,19 +183,6 @@ class History:
             tally.doubled(f"key {key} was never sent")
         for attempt in self.attempts.values():
             self._judge_attempt(attempt, attempt.key in keys, events.get(keys.get(attempt.key)), epochs, certain, tally)
-
-        expected = Counter()
-        for event_id, event in events.items():
-            if event.epoch == epochs[event.season_id] and event_id not in set_aside:
-                expected[event.season_id, event.user_id] += event.delta
-        standings = await rows(
-            "select season_id, user_id, score from standings join seasons using (season_id, epoch)"
-            " where score is not null"
-        )
-        shown = {(season_id, player): score for season_id, board in boards.items() for player, score in board.items()}
-        tally.compare("standing", {(season_id, player): score for season_id, player, score in standings}, expected)
-        tally.compare("board", shown, expected)
-        return Verdict(self.acked, tally.losses, tally.doubles, tally.notes)
 
     def _epoch_tells(self, season_id, epoch, tally):
         """Whether every reset without an answer is known to have had no effect: each one adds one to the epoch."""
@@ -174,10 +209,11 @@ class History:
             tally.lost(f"{attempt.key} was acknowledged and is not in the ledger")
         if attempt.state == REFUSED and stored:
             tally.doubled(f"{attempt.key} was refused and is in the ledger")
-        if event is not None and (event.season_id, event.user_id, event.delta) != (
+        if event is not None and (event.season_id, event.user_id, event.delta, event.occurred_at) != (
             attempt.season_id,
             attempt.user_id,
             attempt.delta,
+            attempt.occurred_at,
         ):
             tally.lost(f"{attempt.key} is another score in the ledger: {event}")
         counts = event is not None and event.epoch == epochs[attempt.season_id]
@@ -200,3 +236,32 @@ class History:
             if reset.state != ACKED or attempt.sent < reset.answered:
                 after_all = False
         return "must" if after_all else "may"
+
+
+def _expected(seasons, events, as_of):
+    """What the boards must show of the events: {(season, window): [(player, score), …]}."""
+    counted = defaultdict(lambda: defaultdict(list))
+    for event_id, event in events.items():
+        if event.epoch == seasons[event.season_id].epoch:
+            counted[event.season_id][event.user_id].append((event.delta, event.at, event_id))
+    expected = {}
+    for season_id, season in seasons.items():
+        last = moment_of(season.token)
+        boards = boards_of(counted[season_id], season.rules, last if as_of is None else max(last, as_of))
+        expected |= {(season_id, window): board for window, board in zip(BOARDS, boards, strict=False)}
+    return expected
+
+
+def _scores_of(standings):
+    """Of a window the sum may be more than a board holds exactly."""
+    return {
+        (season_id, window, player): max(-MAX_SCORE, min(MAX_SCORE, score))
+        for season_id, player, *scores in standings
+        for window, score in zip(BOARDS, scores, strict=True)
+        if score is not None
+    }
+
+
+def _flat(boards):
+    """{(season, window): [(player, score), …]} as {(season, window, player): score}."""
+    return {(*board, player): score for board, players in boards.items() for player, score in players}

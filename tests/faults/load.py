@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import json
 from collections import deque
 from contextlib import asynccontextmanager
 
 from faults.history import REFUSED, Attempt, History
+from shared.scores import PLAIN
+from shared.windows import HOURS
 
 _ANSWER_SECONDS = 15.0
 """Longer than any deadline of the service: no answer by then is a hang."""
@@ -69,17 +72,22 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """Writers that run until the context ends; what they were told is in `history`."""
+    """Writers that run until the context ends; what they were told is in `history`.
 
-    def __init__(self, rng, ports, *, seasons=3, players=200, writers=24, draw_delta=None):
+    `rules`: of the seasons s0, s1, …; those that are not plain are made before anybody writes.
+    """
+
+    def __init__(self, rng, ports, *, rules=(PLAIN,) * 3, players=200, writers=24, draw_delta=None, draw_age=None):
         self.history = History()
         self.unavailable = self.unanswered = self.replayed = 0
         self._rng = rng
         self._ports = ports  # a function: the API processes that should answer now
-        self._seasons = [f"s{number}" for number in range(seasons)]
+        self._rules = {f"s{number}": each for number, each in enumerate(rules)}
+        self._seasons = list(self._rules)
         self._players = players
         self._writers = writers
         self._draw_delta = draw_delta or (lambda: rng.randrange(1, 100))
+        self._draw_age = draw_age or some_age
         self._count = 0
         self._stopping = False
         self._waiters = []
@@ -91,6 +99,9 @@ class Load:
 
     async def __aenter__(self):
         self._stopping = False
+        for season_id, rules in self._rules.items():
+            if rules != PLAIN:
+                await self._make(season_id, rules)
         self._tasks = [asyncio.ensure_future(self._write()) for _ in range(self._writers)]
         return self
 
@@ -99,9 +110,18 @@ class Load:
         self._stopping = True
         await asyncio.gather(*self._tasks)
 
+    async def _make(self, season_id, rules):
+        told = {"aggregation": rules.aggregation, "order": rules.order, "windows": rules.windows}
+        body = json.dumps({**told, "tieBreak": rules.tie_break}).encode()
+        connection = await Connection.open(self._ports()[0])
+        status, _, answer = await connection.ask("PUT", f"/v1/seasons/{season_id}", body=body)
+        connection.close()
+        assert status in (200, 201), answer
+
     @asynccontextmanager
     async def paused(self):
         """Nothing is under way and nothing is sent; every fate that is to be known is known."""
+        going = self._going.is_set()
         self._going.clear()
         while self._busy:
             self._idle.clear()
@@ -109,7 +129,8 @@ class Load:
         try:
             yield
         finally:
-            self._going.set()
+            if going:
+                self._going.set()
 
     async def more(self, count):
         """Return once `count` further scores were acknowledged."""
@@ -130,7 +151,9 @@ class Load:
         """Send one attempt and note what was said; returns the status and, of a refusal, its code."""
         unknown_before = attempt.state not in (None, REFUSED)
         self.history.began(attempt)
-        body = f'{{"userId":"{attempt.user_id}","delta":{attempt.delta}}}'.encode()
+        score = f'"{"score" if attempt.absolute else "delta"}":{attempt.delta}'
+        when = f',"occurredAt":"{attempt.occurred_at.isoformat()}"' if attempt.occurred_at else ""
+        body = f'{{"userId":"{attempt.user_id}",{score}{when}}}'.encode()
         status, head, answer = await connection.ask(
             "POST", f"/v1/seasons/{attempt.season_id}/scores", f"idempotency-key: {attempt.key}\r\n", body
         )
@@ -169,11 +192,16 @@ class Load:
 
     def attempt(self, season_id=None, user_id=None, delta=None):
         self._count += 1
+        season_id = season_id or self._rng.choice(self._seasons)
+        rules = self._rules[season_id]
+        age = self._draw_age(self._rng) if rules.windows else None
         return Attempt(
             f"k{self._count}",
-            season_id or self._rng.choice(self._seasons),
+            season_id,
             user_id or f"u{self._rng.randrange(self._players)}",
             delta or self._draw_delta(),
+            absolute=rules.aggregation != "sum",
+            occurred_at=None if age is None else dt.datetime.now(dt.UTC) - age,
         )
 
     async def _write(self):
@@ -223,6 +251,17 @@ class Load:
                 self._waiters.remove(waiter)
                 if not waiter[1].done():
                     waiter[1].set_result(None)
+
+
+def some_age(rng):
+    """How long ago a score is reached, None = now: at any time within the windows, or such that it is about to leave
+    one; now and then by a clock that is ahead."""
+    kind = rng.random()
+    if kind < 0.3:
+        return None
+    if kind < 0.7:
+        return dt.timedelta(seconds=rng.uniform(-300, 8 * 86_400))
+    return dt.timedelta(hours=rng.choice(list(HOURS.values())), seconds=rng.uniform(-180, 90))
 
 
 async def get(port, path):

@@ -53,6 +53,7 @@ class Servers:
     async def kill_valkey(self):
         self.valkey.running.kill()
         await self.valkey.running.wait()
+        await self.redis.connection_pool.disconnect()
 
     async def start_valkey(self):
         self.valkey.running = await self.valkey.start()

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 
 import psycopg
 from redis.asyncio import Redis
+from window_calls import boards_in, let_pass
 
 from cli.embedded import process
 from cli.embedded.account import server_account
@@ -19,7 +20,8 @@ from cli.migrations import migrate
 from faults.part import Part
 from faults.proxy import Proxy
 from faults.servers import PASSWORD, Servers
-from shared import keys
+from shared.scores import Rules
+from shared.windows import BOARDS
 
 
 class Stack(Servers):
@@ -120,26 +122,62 @@ class Stack(Servers):
             await asyncio.sleep(0.01)  # PostgreSQL has no event for this
 
     async def boards(self):
-        """What Redis shows: {season: {user: score}} of boards that are not empty."""
+        """What Redis shows: {(season, window): [(player, score), …]}, the best first; window None = of all time."""
         boards = {}
-        for (season_id,) in await self.rows("select season_id from seasons"):
-            if members := await self.redis.zrange(keys.board(season_id), 0, -1, withscores=True):
-                boards[season_id] = {user_id: int(score) for user_id, score in members}
+        query = "select season_id, aggregation, sort_order, windows, tie_break from seasons"
+        for season_id, *rules in await self.rows(query):
+            shown = await boards_in(self.redis, season_id, Rules(*rules))
+            boards |= {(season_id, window): board for window, board in zip(BOARDS, shown, strict=False)}
         return boards
 
     async def judged(self, history, patience_seconds=30.0):
         """The verdict once everything is drained and audited; a board that is still wrong after the patience is wrong.
 
-        The audit has no event that says that it went round, so the judge looks until it is content.
+        What is due to leave a window by then must have left it. Neither audit nor sweep has an event that says that it
+        went round, so the judge looks until it is content.
         """
         await self.drained()
+        as_of = await self.ask("select clock_timestamp()")
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + patience_seconds
         while True:
-            verdict = await history.judge(self.rows, await self.boards())
+            verdict = await history.judge(self.rows, await self.boards(), as_of)
             if not verdict.notes or loop.time() > give_up_at:
                 return verdict
             await asyncio.sleep(0.05)
+
+    async def minutes_until_due(self, share):
+        """How many minutes must pass until this share of what windows show is due to leave one."""
+        query = """
+        select coalesce(ceil(extract(epoch from percentile_disc(%s) within group (order by leaves_at) - now()) / 60), 0)
+        from window_buckets join seasons using (season_id, epoch)
+        """
+        return max(1, int(await self.ask(query, share)))
+
+    async def let_pass(self, load, minutes):
+        """Let whole minutes pass for all that is stored, while nothing is sent and no batch or sweep is under way.
+
+        No worker may be stopped in the middle of one.
+        """
+        async with load.paused(), await self.connect() as conn, conn.transaction():
+            # In the order in which batches lock: those under way end first, those that begin wait.
+            for table in ("outbox", "seasons"):
+                await conn.execute(f"lock table {table} in exclusive mode")
+            await let_pass(conn, self.redis, minutes)
+            load.history.let_pass(minutes)
+
+    async def minutes_due(self):
+        """How many minutes of players are due to leave a window and have not left it."""
+        return await self.ask("select count(*) from window_buckets where leaves_at <= now()")
+
+    async def swept(self):
+        """Return once nothing that is due is left; the scenario's time limit bounds it."""
+        while await self.minutes_due():
+            await asyncio.sleep(0.01)
+
+    async def end_worker_sessions(self):
+        query = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = %s"
+        await self.ask(query, "leaderboard-worker")
 
     async def add_worker(self):
         """One more worker, serving."""

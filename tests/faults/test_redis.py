@@ -9,9 +9,12 @@ import signal
 from redis.asyncio import Redis
 
 from cli.embedded.memory import free_port
+from faults.conftest import RULES
 from faults.load import get
 from shared import keys
+from shared.scores import PLAIN
 from shared.scripts import APPLY
+from shared.windows import BOARDS
 
 
 async def test_b_replies_lost_three_times_in_a_row(run):
@@ -28,18 +31,17 @@ async def test_b_replies_lost_three_times_in_a_row(run):
 
 async def test_c_a_script_that_is_sent_after_its_worker_lost_its_locks(run):
     """Stopped between its statements and its script, its sessions ended; another worker shows the same events and more,
-    a reset may come, then the first one goes on. Its script must change nothing, not even until the next audit."""
+    a reset may come, then the first one goes on. Its script must change nothing, not even until the next audit; nor
+    until the next sweep, where seasons have windows: `test_sweeps`."""
     settings = {"AUDIT_INTERVAL_MS": 3_600_000, "OUTBOX_BATCH_SIZE": 10_000}
-    async with run.under_load(workers=1, settings=settings, load={"writers": 8, "players": 20}) as (stack, load):
+    load = {"writers": 8, "players": 20, "rules": (PLAIN,) * 3}
+    async with run.under_load(workers=1, settings=settings, load=load) as (stack, load):
         worker, *_ = stack.workers
         for _ in run.rounds(3, 30):
             await worker.kill()
             await worker.start(FAULT_POINT="folded:stop")
             await stack.until_stopped(worker)
-            await stack.ask(
-                "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = %s",
-                "leaderboard-worker",
-            )
+            await stack.end_worker_sessions()
             # In one batch with what the stopped one holds, or in many: one stands on the same commit as its script.
             in_one = run.rng.random() < 0.5
             if not in_one:
@@ -83,10 +85,12 @@ async def test_f_keys_lost_changed_or_of_old(run):
                 damages += [_restore, _restore_one] * 2
             await run.rng.choice(damages)(raw, run.rng, season_id, copies)
             if season_id not in copies:
-                # For a later round; of both keys at one moment, as a backup would have it.
-                names = keys.board(season_id), keys.meta(season_id)
+                # For a later round; of all its keys at one moment, as a backup would have it.
+                names = [*keys.all_shown(season_id), keys.meta(season_id)]
                 async with raw.pipeline(transaction=True) as pipe:
-                    dumps = await pipe.dump(names[0]).dump(names[1]).execute()
+                    for name in names:
+                        pipe.dump(name)
+                    dumps = await pipe.execute()
                 copies[season_id] = dict(zip(names, dumps, strict=True))
 
 
@@ -94,8 +98,8 @@ async def _flush(raw, _rng, _season_id, _copies):
     await raw.flushall()
 
 
-async def _lose_board(raw, _rng, season_id, _copies):
-    await raw.delete(keys.board(season_id))
+async def _lose_board(raw, rng, season_id, _copies):
+    await raw.delete(rng.choice(keys.shown(season_id, _rules(season_id))))
 
 
 async def _lose_meta(raw, _rng, season_id, _copies):
@@ -103,19 +107,29 @@ async def _lose_meta(raw, _rng, season_id, _copies):
 
 
 async def _lose_members(raw, rng, season_id, _copies):
-    if gone := await raw.zrandmember(keys.board(season_id), rng.randrange(1, 20)):
-        await raw.zrem(keys.board(season_id), *gone)
+    board = _some_board(rng, season_id)
+    if gone := await raw.zrandmember(board, rng.randrange(1, 20)):
+        await raw.zrem(board, *gone)
 
 
 async def _change_scores(raw, rng, season_id, _copies):
     """No number beside the board tells of this: the scrub must find it."""
-    if changed := await raw.zrandmember(keys.board(season_id), rng.randrange(1, 20)):
-        await raw.zadd(keys.board(season_id), dict.fromkeys(changed, rng.randrange(1, 100)), xx=True)
+    board = _some_board(rng, season_id)
+    if changed := await raw.zrandmember(board, rng.randrange(1, 20)):
+        await raw.zadd(board, dict.fromkeys(changed, rng.randrange(1, 100)), xx=True)
+
+
+def _rules(season_id):
+    return RULES[int(season_id.removeprefix("s"))]
+
+
+def _some_board(rng, season_id):
+    return keys.board(season_id, rng.choice(BOARDS if _rules(season_id).windows else BOARDS[:1]))
 
 
 async def _restore_one(raw, rng, season_id, copies):
-    """The board or what is noted beside it, but not both."""
-    name = rng.choice(list(copies[season_id]))
+    """A board or what is noted beside it, but not both."""
+    name = rng.choice([keys.meta(season_id), *keys.shown(season_id, _rules(season_id))])
     await _restore(raw, rng, season_id, {season_id: {name: copies.pop(season_id)[name]}})
 
 
