@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -23,6 +24,8 @@ from worker.floor import Floor
 from worker.loop import TROUBLE, wait
 
 _AUDIT_CHUNK: Final = 1000
+_MICROSECONDS: Final = 1_000_000
+_AHEAD_SECONDS: Final = 60.0
 
 log = structlog.get_logger()
 
@@ -58,6 +61,7 @@ class Audit:
     def __init__(self, pool: Pool, projection: Projection) -> None:
         self._pool = pool
         self._projection = projection
+        self._told_of_clock = False
 
     async def run(self) -> None:
         """Compare every season's board with its fence, cheaply and unlocked; look closer where they differ.
@@ -66,16 +70,25 @@ class Audit:
         at the end.
         """
         errors: list[Exception] = []
+        ahead = 0.0
         # PostgreSQL first: what it says is committed, Redis had it before.
         async for fences in seasons.fence_pages(self._pool, _AUDIT_CHUNK):
             answers = await self._projection.inspect([(fence.season_id, fence.rules) for fence in fences])
+            ahead = max(ahead, *(fence.token / _MICROSECONDS - time.time() for fence in fences))
             for fence, answer in zip(fences, answers, strict=True):
                 if isinstance(answer, RedisError):
                     errors.append(answer)
                 elif not fits(fence, answer.stored):
                     errors += await self._look_closer(fence)
+        self._tell_of_clock(ahead)
         if errors:
             raise errors[0]
+
+    def _tell_of_clock(self, ahead: float) -> None:
+        """Once, not each time. Tokens are moments of PostgreSQL's clock, and say what time it is for windows."""
+        if ahead > _AHEAD_SECONDS and not self._told_of_clock:
+            log.warning("clock behind what it said before, windows stand still until it is there", seconds=round(ahead))
+        self._told_of_clock = ahead > _AHEAD_SECONDS
 
     async def _look_closer(self, fence: seasons.Fence) -> list[Exception]:
         try:

@@ -9,12 +9,14 @@ import datetime as dt
 import pytest
 from conftest import CrashError, crashing_at
 from redis.exceptions import ResponseError
+from structlog.testing import capture_logs
 from window_calls import expected_boards, let_pass, shown_boards
 
 from shared import keys, ledger, window_minutes
 from shared.reconciliation import SeasonsUnreachableError
 from shared.scores import Rules, Score
 from worker.sweep import Sweep, limit_after
+from worker.upkeep import Audit
 
 SUMS = Rules("sum", windows=True)
 
@@ -129,3 +131,18 @@ async def test_two_sweeps_at_once_let_each_minute_leave_once(pool, redis, projec
     async with pool.connection() as conn:
         counts = await (await conn.execute("select count(*), count(distinct user_id) from window_buckets")).fetchone()
     assert counts == (1200, 600)
+
+
+async def test_a_clock_that_was_ahead_is_told_of_once(pool, projection, due):
+    await due("s")
+    audit = Audit(pool, projection)
+    with capture_logs() as told:
+        await audit.run()
+        assert told == []
+        async with pool.connection() as conn:
+            await conn.execute("update seasons set token = token + 7200 * 1000000::bigint")
+        for _ in range(2):
+            with contextlib.suppress(SeasonsUnreachableError):
+                await audit.run()
+    (line,) = [line for line in told if "clock" in line["event"]]
+    assert 7000 < line["seconds"] <= 7200
