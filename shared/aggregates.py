@@ -6,6 +6,7 @@ Of a score's moment, `at`, its minute decides in which windows it is (`shared.wi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from shared.scores import MAX_SCORE, Rules
@@ -22,10 +23,12 @@ left a window does not come back into it."""
 
 
 class Place(NamedTuple):
-    """Columns of standings for one board end in `suffix`; `condition`: whether a score counts there."""
+    """A board. `condition`: whether a score counts there. Its three values have names that end in `suffix`; standings
+    have them as columns, or, those of windows, from `first` on in the array `windows`."""
 
     suffix: str
     condition: str
+    first: int
 
 
 # Hours and minutes, not days: those are as long as the time zone has it.
@@ -44,10 +47,34 @@ WITHIN: Final = (
 LEAVES: Final = f"({{minute}} + (array[{', '.join(_ENDS)}])[{{within}}])"
 """When a minute that is in some windows leaves the narrowest of them."""
 
+VALUES: Final = ("score", "reached_at", "reached_by")
+
+ALL_TIME: Final = Place("", "true", 0)
 IN_WINDOWS: Final = tuple(
-    Place(f"_{window}", f"within > {len(WINDOWS) - 1 - number}") for number, window in enumerate(WINDOWS)
+    Place(f"_{window}", f"within > {len(WINDOWS) - 1 - number}", 1 + len(VALUES) * number)
+    for number, window in enumerate(WINDOWS)
 )
-PLACES: Final = (Place("", "true"), *IN_WINDOWS)
+
+
+def places_of(rules: Rules) -> tuple[Place, ...]:
+    """The boards of a season."""
+    return (ALL_TIME, *IN_WINDOWS) if rules.windows else (ALL_TIME,)
+
+
+def held(standing: str, value: str, place: Place) -> str:
+    """Where a row of standings holds one of a board's values."""
+    return f"{standing}.windows[{place.first + VALUES.index(value)}]" if place.first else f"{standing}.{value}"
+
+
+def array_of(values: Iterable[str]) -> str:
+    """What `windows` holds, of the values of all windows."""
+    return f"array[{', '.join(values)}]::bigint[]"
+
+
+def microseconds(moment: str) -> str:
+    """By way of a double, which holds them exactly until 2106: exact numbers would take six times as long."""
+    return f"(date_part('epoch', {moment}) * 1000000)::bigint"
+
 
 _FAR: Final = 2**61
 """Far beyond what a board shows, and two of them are not too much for a bigint."""
@@ -55,16 +82,24 @@ _FAR: Final = 2**61
 COLUMNS: Final = "season_id, user_id, score"
 """A standing of a season whose rules are plain."""
 
-# Of a window the sum may leave what a board holds exactly, where what was taken away is older than the window. Moments
-# by way of a double, which holds microseconds exactly until 2106: exact numbers would take six times as long.
-FULL_COLUMNS: Final = "season_id, user_id, " + ", ".join(
-    f"case when abs(score{suffix}) > {MAX_SCORE} then sign(score{suffix})::bigint * {MAX_SCORE} "
-    f"else score{suffix} end, "
-    f"(date_part('epoch', reached_at{suffix}) * 1000000)::bigint, reached_by{suffix}"
-    for suffix, _ in PLACES
+
+def _bounded_score(place: Place) -> str:
+    """Of a window the sum may leave what a board holds exactly, where what was taken away is older than the window."""
+    score = held("standing", "score", place)
+    return f"case when abs({score}) > {MAX_SCORE} then sign({score})::bigint * {MAX_SCORE} else {score} end"
+
+
+FULL_COLUMNS: Final = ", ".join(
+    [
+        f"season_id, user_id, score, {microseconds('reached_at')}, reached_by",
+        *(
+            f"{_bounded_score(place)}, {held('standing', 'reached_at', place)}, {held('standing', 'reached_by', place)}"
+            for place in IN_WINDOWS
+        ),
+    ]
 )
-"""A whole standing: the score, when it was reached, in microseconds, and by which event, of all time and of each
-window."""
+"""A whole row of standings, called `standing`: the score, when it was reached, in microseconds, and by which event, of
+all time and of each window."""
 
 
 def columns_of(rules: Rules) -> str:
@@ -83,16 +118,14 @@ def preference(rules: Rules) -> str:
     return f"score{'' if rules.order == 'asc' else ' desc'}, at, id"
 
 
-def counts_more(rules: Rules, new: str, old: str, suffix: str = "") -> str:
-    """Whether the score in columns of `new` comes before that of `old` in the order of `preference`."""
-    score, at, by = (f"{name}{suffix}" for name in ("score", "reached_at", "reached_by"))
+def counts_more(rules: Rules, new: str, old: str, place: Place = ALL_TIME) -> str:
+    """Whether the score in a row `new` comes before that of `old` in the order of `preference`."""
+    of_new, of_old = ([held(row, value, place) for value in VALUES] for row in (new, old))
     if rules.aggregation == "latest":
-        return f"{new}.{by} > {old}.{by}"
+        return f"{of_new[2]} > {of_old[2]}"
     sign = "<" if rules.order == "asc" else ">"
-    return (
-        f"({new}.{score} {sign} {old}.{score} or {new}.{score} = {old}.{score}"
-        f" and ({new}.{at}, {new}.{by}) < ({old}.{at}, {old}.{by}))"
-    )
+    earlier = f"({of_new[1]}, {of_new[2]}) < ({of_old[1]}, {of_old[2]})"
+    return f"({of_new[0]} {sign} {of_old[0]} or {of_new[0]} = {of_old[0]} and {earlier})"
 
 
 def bounded(total: str) -> str:
@@ -100,14 +133,15 @@ def bounded(total: str) -> str:
     return f"case when abs({total}) > {_FAR} then sign({total}) * {_FAR} else {total} end"
 
 
-def aggregates(rules: Rules, places: tuple[Place, ...], *, of_minutes: bool = False) -> str:
-    """score, reached_at and reached_by of each place, over rows of score, at, id and within; `of_minutes`: for
-    window_buckets."""
+def aggregates(rules: Rules, places: Iterable[Place], *, of_minutes: bool = False) -> str:
+    """The values of each place as standings hold them, over rows of score, at, id and within; `of_minutes`: as
+    window_buckets hold them."""
     told = []
-    for suffix, condition in places:
-        score = _score(rules, condition, of_all_time=not suffix and not of_minutes)
+    for suffix, condition, first in places:
+        score = _score(rules, condition, of_all_time=not first and not of_minutes)
         at, by = (_first(rules, of, condition) for of in ("at", "id"))
-        told.append(f"{score} as score{suffix}, {at} as reached_at{suffix}, {by} as reached_by{suffix}")
+        told.append(f"{score} as score{suffix}, {microseconds(at) if first else at} as reached_at{suffix}")
+        told.append(f"{by} as reached_by{suffix}")
     return ", ".join(told)
 
 
@@ -122,8 +156,6 @@ def _first(rules: Rules, of: str, condition: str) -> str:
     return f"(array_agg({of} order by {preference(rules)}) filter (where {condition}))[1]"
 
 
-def names(places: tuple[Place, ...], prefix: str = "") -> str:
-    """The columns of standings for these places."""
-    return ", ".join(
-        f"{prefix}{name}{suffix}" for suffix, _ in places for name in ("score", "reached_at", "reached_by")
-    )
+def names(place: Place, prefix: str = "") -> list[str]:
+    """What a board's values are called."""
+    return [f"{prefix}{value}{place.suffix}" for value in VALUES]

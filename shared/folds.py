@@ -6,22 +6,28 @@ carry the new token already. Rows are written in order, so that they are locked 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from shared.aggregates import (
+    ALL_TIME,
     AS_OF,
     COLUMNS,
     FULL_COLUMNS,
     LEAVES,
     MINUTE,
     MOMENT,
-    PLACES,
+    VALUES,
     WITHIN,
+    Place,
+    array_of,
     bounded,
     counts_more,
-    names,
+    held,
+    microseconds,
+    places_of,
     preference,
 )
 from shared.postgres import Connection
@@ -68,7 +74,7 @@ with event as materialized (
     row_number() over (order by {{preference}}) as place
   from (
     select event.season_id, event.epoch, event.user_id, event.delta as score, {MOMENT} as at, event.id, season.token,
-      season.windows, {MINUTE.format(at=MOMENT)} as minute, {AS_OF} as as_of
+      season.windows, {microseconds(MOMENT)} as us, {MINUTE.format(at=MOMENT)} as minute, {AS_OF} as as_of
     {_CURRENT}
   ) as timed
 )"""  # noqa: S608 - constants
@@ -78,7 +84,7 @@ _LEAVES: Final = LEAVES.format(minute="minute", within="within")
 # By their places, which the planner would otherwise join with all events one by one.
 _LISTED: Final = """listed as materialized (
   select array_agg(score order by place) as score, array_agg(at order by place) as at,
-    array_agg(id order by place) as id
+    array_agg(us order by place) as us, array_agg(id order by place) as id
   from event
 )"""
 
@@ -97,7 +103,7 @@ _FULL_SUM: Final = f"""
 ), summed as materialized (
   select season_id, epoch, user_id, token, {{sums}}, {{firsts}} from event group by season_id, epoch, user_id, token
 )
-insert into standings as standing (season_id, epoch, user_id, token, {names(PLACES)})
+insert into standings as standing (season_id, epoch, user_id, token, score, reached_at, reached_by, windows)
 select season_id, epoch, user_id, token, {{chosen}} from summed, listed order by season_id, epoch, user_id
 on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{merged}}
 returning {FULL_COLUMNS}
@@ -118,7 +124,7 @@ _FULL_PICK: Final = f"""
   select season_id, epoch, user_id, token, {{firsts}}, bool_or(windows and within < 3) as late
   from event group by season_id, epoch, user_id, token
 )
-insert into standings as standing (season_id, epoch, user_id, token, {names(PLACES)})
+insert into standings as standing (season_id, epoch, user_id, token, score, reached_at, reached_by, windows)
 select season_id, epoch, user_id, token, {{chosen}} from picked, listed order by season_id, epoch, user_id
 on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{merged}}
 where {{any_counts_more}}
@@ -151,55 +157,67 @@ def statement(rules: Rules) -> str:
     if rules.plain:
         more = counts_more(rules, "excluded", "standing")
         return _PICK.format(**told, preference=preference(rules), counts_more=more)
-    firsts = ", ".join(f"min(place) filter (where {condition}) as first{suffix}" for suffix, condition in PLACES)
-    if rules.aggregation == "sum":
-        return _FULL_SUM.format(
-            **told,
-            preference=preference(rules),
-            merged_in_bucket=_later("kept"),
-            sums=", ".join(f"sum(score) filter (where {condition}) as score{suffix}" for suffix, condition in PLACES),
-            firsts=firsts,
-            chosen=", ".join(
-                f"{bounded(f'summed.score{suffix}') if suffix else 'summed.score'}, "
-                f"listed.at[first{suffix}], listed.id[first{suffix}]"
-                for suffix, _ in PLACES
-            ),
-            merged=", ".join(_added(suffix) for suffix, _ in PLACES),
+    places = places_of(rules)
+    adds_up = rules.aggregation == "sum"
+    of_old = [list(_merged(rules, place)) for place in places]
+    of_new = [list(_chosen(place, adds_up=adds_up)) for place in places]
+    merged = ", ".join(f"{value} = {merged}" for value, merged in zip(VALUES, of_old[0], strict=True))
+    told |= {
+        "preference": preference(rules),
+        "firsts": ", ".join(f"min(place) filter (where {place.condition}) as first{place.suffix}" for place in places),
+        "chosen": ", ".join(of_new[0]) + ", " + (array_of(chain(*of_new[1:])) if rules.windows else "null"),
+        "merged": merged + (f", windows = {array_of(chain(*of_old[1:]))}" if rules.windows else ""),
+    }
+    if adds_up:
+        in_bucket = ", ".join(
+            f"{value} = {later}" for value, later in zip(VALUES[1:], _later("kept", ALL_TIME), strict=True)
         )
-    more_at = {suffix: _counts_more(rules, suffix) for suffix, _ in PLACES}
+        sums = ", ".join(f"sum(score) filter (where {place.condition}) as score{place.suffix}" for place in places)
+        return _FULL_SUM.format(**told, merged_in_bucket=in_bucket, sums=sums)
     return _FULL_PICK.format(
         **told,
-        preference=preference(rules),
         counts_more_in_bucket=counts_more(rules, "excluded", "kept"),
-        firsts=firsts,
-        chosen=", ".join(f"listed.{name}[first{suffix}]" for suffix, _ in PLACES for name in ("score", "at", "id")),
-        merged=", ".join(
-            f"{name}{suffix} = case when {more_at[suffix]} then excluded.{name}{suffix} "
-            f"else standing.{name}{suffix} end"
-            for suffix, _ in PLACES
-            for name in ("score", "reached_at", "reached_by")
-        ),
-        any_counts_more=" or ".join(f"({condition})" for condition in more_at.values()),
+        any_counts_more=" or ".join(f"({_counts_more(rules, place)})" for place in places),
     )
 
 
-def _added(suffix: str) -> str:
-    score = f"score{suffix}"
-    total = f"(coalesce(standing.{score}, 0) + excluded.{score})"
-    return (
-        f"{score} = case when excluded.{score} is null then standing.{score} "
-        f"else {bounded(total) if suffix else total} end, {_later('standing', suffix)}"
-    )
+def _chosen(place: Place, *, adds_up: bool) -> Iterator[str]:
+    """The values of what is inserted: the sum, or the score that counts, and by which event it was reached."""
+    first = f"first{place.suffix}"
+    if adds_up:
+        total = f"summed.score{place.suffix}"
+        yield bounded(total) if place.first else total
+    else:
+        yield f"listed.score[{first}]"
+    yield f"listed.{'us' if place.first else 'at'}[{first}]"
+    yield f"listed.id[{first}]"
 
 
-def _later(old: str, suffix: str = "") -> str:
+def _merged(rules: Rules, place: Place) -> Iterator[str]:
+    """The values of a standing that is there already, with what comes to it."""
+    if rules.aggregation != "sum":
+        more = _counts_more(rules, place)
+        for value in VALUES:
+            new, old = held("excluded", value, place), held("standing", value, place)
+            yield f"case when {more} then {new} else {old} end"
+        return
+    new, old = held("excluded", "score", place), held("standing", "score", place)
+    total = f"(coalesce({old}, 0) + {new})"
+    yield f"case when {new} is null then {old} else {bounded(total) if place.first else total} end"
+    yield from _later("standing", place)
+
+
+def _later(old_row: str, place: Place) -> Iterator[str]:
     """Of two sums' last scores the later one."""
-    at, by = f"reached_at{suffix}", f"reached_by{suffix}"
-    is_later = f"{old}.{at} is null or (excluded.{at}, excluded.{by}) > ({old}.{at}, {old}.{by})"
-    return ", ".join(f"{name} = case when {is_later} then excluded.{name} else {old}.{name} end" for name in (at, by))
+    (at, by), (old_at, old_by) = ([held(row, value, place) for value in VALUES[1:]] for row in ("excluded", old_row))
+    is_later = f"{old_at} is null or ({at}, {by}) > ({old_at}, {old_by})"
+    for new, old in ((at, old_at), (by, old_by)):
+        yield f"case when {is_later} then {new} else {old} end"
 
 
-def _counts_more(rules: Rules, suffix: str) -> str:
-    score, by = f"score{suffix}", f"reached_by{suffix}"
-    more = counts_more(rules, "excluded", "standing", suffix)
-    return f"excluded.{score} is not null and (standing.{score} is null or standing.{by} is null or {more})"
+def _counts_more(rules: Rules, place: Place) -> str:
+    (new, _), (old, by) = (
+        [held(row, value, place) for value in ("score", "reached_by")] for row in ("excluded", "standing")
+    )
+    more = counts_more(rules, "excluded", "standing", place)
+    return f"{new} is not null and ({old} is null or {by} is null or {more})"

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import Final
 
 from psycopg import sql
 
 from shared import seasons
 from shared.aggregates import (
+    ALL_TIME,
     AS_OF,
     FULL_COLUMNS,
     LEAVES,
     MINUTE,
     MOMENT,
-    PLACES,
+    VALUES,
     WITHIN,
     aggregates,
+    array_of,
+    held,
     names,
+    places_of,
 )
 from shared.findings import Difference, Report, kind_of
 from shared.postgres import Connection, Pool
@@ -60,7 +65,7 @@ _SETTLED = f"""not exists (
       and bucket.leaves_at <= {_AS_OF})"""
 
 _SHOWN = """
-  select user_id, {columns} from standings
+  select user_id, {shown} from standings as row
   where season_id = {season_id} and epoch = {epoch} and score is not null
 """
 
@@ -80,13 +85,15 @@ where ({{of_ledger}}) is distinct from ({{of_standing}}) and {{settled}}
 
 _REPAIR = f"""
 with ledger as ({_COUNTED}), standing as ({_SHOWN})
-insert into standings as kept (season_id, epoch, user_id, {{columns}}, token)
+insert into standings as standing (season_id, epoch, user_id, score, reached_at, reached_by, windows, token)
 select {{season_id}}, {{epoch}}, user_id, {{told}}, (select token from seasons where season_id = {{season_id}})
 from ledger full join standing using (user_id)
 where ({{of_ledger}}) is distinct from ({{of_standing}}) and {{settled}}
   and coalesce(ledger.score, 0) between -{MAX_SCORE} and {MAX_SCORE}
 order by user_id limit {_REPAIR_LIMIT}
-on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{repaired}}
+on conflict (season_id, epoch, user_id) do update
+set score = excluded.score, reached_at = excluded.reached_at, reached_by = excluded.reached_by,
+  windows = excluded.windows, token = excluded.token
 returning {FULL_COLUMNS}
 """  # noqa: S608 - made of constants
 
@@ -211,25 +218,27 @@ def repair(fence: seasons.Fence) -> sql.Composed:
 def _of_season(query: str, fence: seasons.Fence) -> sql.Composed:
     """One of these for this season. Values as literals: DECLARE takes no parameters."""
     rules = fence.rules
-    places = PLACES if rules.windows else PLACES[:1]
-    columns = names(places).split(", ")
+    places = places_of(rules)
+    columns = list(chain(*map(names, places)))
     compared = [name for name in columns if not (rules.plain and name == "reached_at")]
     adds_up = rules.aggregation == "sum"
     of_plain_sum = "sum(score) as score, null::timestamptz as reached_at, null::bigint as reached_by"
+    windows = array_of(name for place in places[1:] for name in names(place, "ledger."))
     parts = {
         "aggregates": of_plain_sum if rules.plain and adds_up else aggregates(rules, places),
-        "of_minute": aggregates(rules, PLACES[:1], of_minutes=True),
+        "of_minute": aggregates(rules, (ALL_TIME,), of_minutes=True),
         "minute": MINUTE.format(at=MOMENT) if rules.windows else "null::timestamptz",
         "within": WITHIN.format(minute="minute", as_of=_AS_OF) if rules.windows else "0",
         "settled": _SETTLED if rules.windows else "true",
         "player": f"coalesce(ledger.user_id, {'kept' if query in _OF_MINUTES else 'standing'}.user_id)",
-        "columns": ", ".join(columns),
+        "shown": ", ".join(
+            f"{held('row', value, place)} as {value}{place.suffix}" for place in places for value in VALUES
+        ),
         "pairs": ", ".join(f"ledger.score{place.suffix}, standing.score{place.suffix}" for place in places),
         "padding": ", null::bigint" * (2 * len(places) - 2),
-        "told": ", ".join(f"ledger.{name}" for name in columns),
+        "told": ", ".join([*names(ALL_TIME, "ledger."), windows if rules.windows else "null"]),
         "of_ledger": ", ".join(f"ledger.{name}" for name in compared),
         "of_standing": ", ".join(f"standing.{name}" for name in compared),
-        "repaired": ", ".join(f"{name} = excluded.{name}" for name in columns),
     }
     for name, text in parts.items():
         query = query.replace(f"{{{name}}}", text)

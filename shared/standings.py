@@ -41,18 +41,18 @@ returning {FULL_COLUMNS}
 # By key, not by cursor: a snapshot held open through a large season would keep vacuum from the whole database. The
 # epoch as a value, not from a join: with a join the planner sorts the rest of the season for every page.
 _PAGE = """
-select {columns} from standings
+select {columns} from standings as standing
 where season_id = %s and epoch = (select epoch from seasons where season_id = %s) and user_id > %s
 order by user_id limit %s
 """
 
 _OF_PLAYERS = """
-select {columns} from standings
+select {columns} from standings as standing
 where season_id = %s and epoch = (select epoch from seasons where season_id = %s) and user_id = any(%s)
 """
 
 _CHANGED_SINCE = """
-select {columns} from standings
+select {columns} from standings as standing
 where season_id = %s and epoch = %s and token > %s limit %s
 """
 
@@ -77,7 +77,9 @@ select
 _WALK: Final = 10_000
 """Seasons that one question looks through: 19 ms where the player is in none of them."""
 
-_ALL = "select {columns} from standings where season_id = {season_id} and epoch = {epoch} and score is not null"
+_ALL = """
+select {columns} from standings as standing where season_id = {season_id} and epoch = {epoch} and score is not null
+"""
 
 
 class Standing(NamedTuple):

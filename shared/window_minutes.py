@@ -10,9 +10,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Final, NamedTuple
 
-from shared.aggregates import AS_OF, FULL_COLUMNS, IN_WINDOWS, LEAVES, MINUTE, WITHIN, aggregates, names
+from shared.aggregates import (
+    AS_OF,
+    FULL_COLUMNS,
+    IN_WINDOWS,
+    LEAVES,
+    WITHIN,
+    aggregates,
+    array_of,
+    held,
+    microseconds,
+    names,
+)
 from shared.postgres import Connection
 from shared.scores import Rules, SeasonId, UserId
 from shared.seasons import Fence
@@ -32,6 +44,11 @@ join seasons as season on season.season_id = bucket.season_id and season.epoch =
 where bucket.season_id = %s and bucket.user_id = any(%s) and bucket.leaves_at <= clock_timestamp()
 """
 
+_MINUTES_HELD: Final = [
+    f"{at} - mod({at}, 60000000)" for at in (held("standing", "reached_at", place) for place in IN_WINDOWS)
+]
+_ANEW: Final = array_of(chain(*(names(place, "anew.") for place in IN_WINDOWS)))
+
 _NOW_WITHIN: Final = WITHIN.format(minute="bucket.minute", as_of=AS_OF)
 
 # Of an epoch that a reset ended nothing is shown any more. Where a minute's score is not the one that counts in any of
@@ -43,8 +60,8 @@ with due as materialized (
     season.epoch = bucket.epoch and (season.aggregation = 'sum' or exists (
       select from standings as standing
       where standing.season_id = bucket.season_id and standing.epoch = bucket.epoch
-        and standing.user_id = bucket.user_id and bucket.minute in (
-          {", ".join(MINUTE.format(at=f"standing.reached_at{suffix}") for suffix, _ in IN_WINDOWS)})
+        and standing.user_id = bucket.user_id and {microseconds("bucket.minute")} in (
+          {", ".join(_MINUTES_HELD)})
     )) as counts, season.epoch = bucket.epoch as current
   from window_buckets as bucket
   join seasons as season on season.season_id = bucket.season_id
@@ -67,8 +84,8 @@ select season_id, user_id, count(*), bool_or(counts) from due group by season_id
 # whatever the planner thinks of their number. Those that come to the same are written and sent too: a sweep that died
 # may have shown what came to something else.
 _RENEW: Final = f"""
-insert into standings as standing (season_id, epoch, user_id, token, {names(IN_WINDOWS)})
-select season.season_id, season.epoch, player.user_id, season.token, {names(IN_WINDOWS, "anew.")}
+insert into standings as standing (season_id, epoch, user_id, token, windows)
+select season.season_id, season.epoch, player.user_id, season.token, {_ANEW}
 from unnest(string_to_array(%s, E'\\x1f'), string_to_array(%s, E'\\x1f')) as player (season_id, user_id)
 join seasons as season on season.season_id = player.season_id
 cross join lateral (
@@ -79,7 +96,7 @@ cross join lateral (
   ) as kept
 ) as anew
 order by 1, 3
-on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{renewed}}
+on conflict (season_id, epoch, user_id) do update set token = excluded.token, windows = excluded.windows
 returning {FULL_COLUMNS}
 """  # noqa: S608 - constants
 
@@ -132,7 +149,4 @@ async def renew(conn: Connection, rules: Rules, players: Sequence[tuple[SeasonId
 @lru_cache
 def renewing(rules: Rules) -> str:
     """The statement of `renew`."""
-    columns = names(IN_WINDOWS).split(", ")
-    return _RENEW.format(
-        aggregates=aggregates(rules, IN_WINDOWS), renewed=", ".join(f"{name} = excluded.{name}" for name in columns)
-    )
+    return _RENEW.format(aggregates=aggregates(rules, IN_WINDOWS))

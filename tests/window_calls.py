@@ -17,7 +17,7 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MOMENTS = {
     "score_events": ("created_at", "occurred_at"),
     "outbox": ("created_at", "occurred_at"),
-    "standings": ("reached_at", "reached_at_24h", "reached_at_3d", "reached_at_7d"),
+    "standings": ("reached_at",),
     "window_buckets": ("minute", "reached_at", "leaves_at"),
 }
 _BACK = bytes.maketrans(_IN_ORDER, bytes(range(256)))
@@ -32,6 +32,9 @@ async def let_pass(conn, redis, minutes):
             # Minutes of one player must not meet on the way: they go far away and back.
             for step in (_AGES, -_AGES - minutes * MINUTE) if table == "window_buckets" else (-minutes * MINUTE,):
                 await conn.execute(f"update {table} set {moved}", {"step": step})
+        for place in (2, 5, 8):
+            query = f"update standings set windows[{place}] = windows[{place}] - %s where windows is not null"
+            await conn.execute(query, (minutes * 60_000_000,))
     cursor = await conn.execute("select season_id, sort_order from seasons where tie_break = 'earliest'")
     for season_id, order in await cursor.fetchall():
         later = minutes * 60_000_000 * (-1 if order == "asc" else 1)

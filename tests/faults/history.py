@@ -52,7 +52,8 @@ where discarded_at is null order by id
 _SEASONS = "select season_id, epoch, token, aggregation, sort_order, windows, tie_break from seasons"
 
 _STANDINGS = """
-select season_id, user_id, score, score_24h, score_3d, score_7d from standings join seasons using (season_id, epoch)
+select season_id, user_id, score, standings.windows[1], standings.windows[4], standings.windows[7]
+from standings join seasons using (season_id, epoch)
 """
 
 

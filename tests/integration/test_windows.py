@@ -321,9 +321,9 @@ async def test_what_a_dead_sweep_let_go_of_is_no_difference(add, pool, redis, pr
 @pytest.mark.parametrize(
     ("damage", "kinds"),
     [
-        ("update standings set score_24h = 77 where user_id = 'ann'", {"standing wrong"}),
-        ("update standings set score_3d = null, reached_at_3d = null where user_id = 'ann'", {"standing missing"}),
-        ("update standings set reached_at_7d = reached_at_7d - interval '1 hour'", {"standing wrong"}),
+        ("update standings set windows[1] = 77 where user_id = 'ann'", {"standing wrong"}),
+        ("update standings set windows[4] = null, windows[5] = null where user_id = 'ann'", {"standing missing"}),
+        ("update standings set windows[8] = windows[8] - 1", {"standing wrong"}),
         ("delete from window_buckets where user_id = 'bob'", {"minute missing"}),
         ("update window_buckets set score = score + 1", {"minute wrong"}),
         ("update window_buckets set leaves_at = leaves_at + interval '1 hour'", {"minute wrong"}),
