@@ -66,14 +66,18 @@ def changes_of(standings: Sequence[Standing], rules: Rules) -> list[tuple[list[s
     and has more to get wrong."""
     changes: list[tuple[list[str], list[str]]] = []
     rows: Sequence[Any] = standings
+    ties: dict[int, str] = {}  # of most players the same on several boards
     for of in range(2, 2 + 3 * len(BOARDS) if rules.windows else 5, 3):
         gone = [row.user_id for row in rows if row[of] is None]
-        there = (row for row in rows if row[of] is not None)
+        there = [row for row in rows if row[of] is not None] if gone else rows
+        shown: list[str] = []
         if rules.tie_break == "earliest":
-            tied = (
-                (str(row[of]), row.user_id, tie_of(row[of + 1] or 0, row[of + 2] or 0, rules.order)) for row in there
-            )
-            shown = list(chain.from_iterable(tied))
+            for row in there:
+                by = row[of + 2] or 0
+                tie = ties.get(by)
+                if tie is None:
+                    tie = ties[by] = tie_of(row[of + 1] or 0, by, rules.order)
+                shown += str(row[of]), row.user_id, tie
         else:
             shown = list(chain.from_iterable((str(row[of]), row.user_id) for row in there))
         changes.append((shown, gone))
