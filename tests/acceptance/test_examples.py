@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -34,8 +35,14 @@ def test_the_walk_with_curl_shows_each_command_and_its_answer(stack):
     asked = re.findall(r"^(?:call|refused) ", (ROOT / "examples" / "curl.sh").read_text(), flags=re.MULTILINE)
     assert len(commands) == len(asked) > 20
     assert done.stdout.count("idempotent-replayed: true") == 1
-    for code in ("invalid_delta", "not_on_board", "season_closed"):
+    for code in ("invalid_delta", "not_on_board", "season_closed", "windows_off"):
         assert f'"code":"{code}"' in done.stdout
+    answers = dict(re.findall(r"^\$ curl .*/(\S+\?\S*)'\n(.+)", done.stdout, flags=re.MULTILINE))
+    recent = [{"rank": 1, "userId": "bob", "score": 700}, {"rank": 2, "userId": "cid", "score": 700}]
+    assert json.loads(answers["top?window=24h"])["items"] == recent
+    assert [player["userId"] for player in json.loads(answers["top?window=3d"])["items"]] == ["ann", "bob", "cid"]
+    games = re.findall(r'^{"game_id":.*"leaders":(\[.*\]),', done.stdout, flags=re.MULTILINE)
+    assert [[player["user_id"] for player in json.loads(leaders)] for leaders in games] == [[43, 42], [42]]
     assert done.stdout.endswith('"items":[],"totalPlayers":0,"nextCursor":null}\n')
 
 
