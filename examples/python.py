@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from leaderboard_client import Leaderboard, Score
+from leaderboard_client import Leaderboard, Rules, Score
 
 
 async def main(base_url: str) -> None:
     async with Leaderboard(base_url) as board:
-        await board.put_season("lap-times", aggregation="best", order="asc")
+        await board.put_season("lap-times", Rules(aggregation="best", order="asc"))
         await board.submit("lap-times", "ann", 84_012, key="race-7-ann")
         print(await board.submit_many("lap-times", [Score("bob", 83_977), Score("cid", 84_500), Score("", 1)]))
         while (rank := await board.rank("lap-times", "cid")) is None:  # a few milliseconds

@@ -104,54 +104,69 @@ namespace SeasonLeaderboard
         }
 
         /// <summary>The best; with the nextCursor of another top, those behind it.</summary>
+        /// <param name="window">Here and below: "24h", "3d" or "7d", of seasons with windows; null: of all time.</param>
+        /// <param name="ties">Here and below: "competition", equal scores share a rank; null: one behind the other.</param>
         public async Task<Top> TopAsync(
-            string seasonId, int limit = 10, string cursor = null, CancellationToken cancel = default)
+            string seasonId, int limit = 10, string cursor = null, string window = null, string ties = null,
+            CancellationToken cancel = default)
         {
-            string query = "?limit=" + limit.ToString(CultureInfo.InvariantCulture);
-            if (!string.IsNullOrEmpty(cursor))
-            {
-                query += "&cursor=" + Uri.EscapeDataString(cursor);
-            }
+            string query = "?limit=" + limit.ToString(CultureInfo.InvariantCulture)
+                + Given("cursor", cursor) + Given("window", window) + Given("ties", ties);
             return Read<Top>(await SendAsync("GET", Season(seasonId) + "/leaderboard/top" + query, null, cancel));
         }
 
         /// <summary>The player's rank; null: not on the board.</summary>
-        public Task<Rank> RankAsync(string seasonId, string userId, CancellationToken cancel = default)
+        public Task<Rank> RankAsync(
+            string seasonId, string userId, string window = null, string ties = null,
+            CancellationToken cancel = default)
         {
             return OrNullAsync<Rank>(
-                Season(seasonId) + "/leaderboard/rank?userId=" + Uri.EscapeDataString(userId), cancel);
+                Season(seasonId) + "/leaderboard/rank?userId=" + Uri.EscapeDataString(userId)
+                + Given("window", window) + Given("ties", ties), cancel);
         }
 
         /// <summary>The player among so many (0 to 100) on each side; null: not on the board.</summary>
         public Task<Around> AroundAsync(
-            string seasonId, string userId, int range = 5, CancellationToken cancel = default)
+            string seasonId, string userId, int range = 5, string window = null, string ties = null,
+            CancellationToken cancel = default)
         {
             return OrNullAsync<Around>(
                 Season(seasonId) + "/leaderboard/around?userId=" + Uri.EscapeDataString(userId)
-                + "&range=" + range.ToString(CultureInfo.InvariantCulture), cancel);
+                + "&range=" + range.ToString(CultureInfo.InvariantCulture)
+                + Given("window", window) + Given("ties", ties), cancel);
         }
 
         /// <summary>Add points. It counts once, however often it is sent, since every attempt carries the same key.</summary>
         /// <param name="key">Give one, of the match and the player say, where the score must outlive the program: kept in a
         /// file and sent again with it, until this returns, it still counts once.</param>
+        /// <param name="occurredAt">When it was reached, for windows and ties; null: when it arrives.</param>
         public Task AddAsync(
-            string seasonId, string userId, long delta, string key = null, CancellationToken cancel = default)
+            string seasonId, string userId, long delta, string key = null, DateTimeOffset? occurredAt = null,
+            CancellationToken cancel = default)
         {
             string id = key ?? Guid.NewGuid().ToString();
-            return PostAsync(seasonId, new AddBody { userId = userId, delta = delta, eventId = id }, cancel);
+            AddBody body = occurredAt is DateTimeOffset at ? new AddBodyAt { occurredAt = Text(at) } : new AddBody();
+            (body.userId, body.delta, body.eventId) = (userId, delta, id);
+            return PostAsync(seasonId, body, cancel);
         }
 
         /// <summary>As AddAsync, the score that was reached: for seasons that keep the best or the latest.</summary>
         public Task SubmitAsync(
-            string seasonId, string userId, long score, string key = null, CancellationToken cancel = default)
+            string seasonId, string userId, long score, string key = null, DateTimeOffset? occurredAt = null,
+            CancellationToken cancel = default)
         {
             string id = key ?? Guid.NewGuid().ToString();
-            return PostAsync(seasonId, new SubmitBody { userId = userId, score = score, eventId = id }, cancel);
+            SubmitBody body = occurredAt is DateTimeOffset at
+                ? new SubmitBodyAt { occurredAt = Text(at) }
+                : new SubmitBody();
+            (body.userId, body.score, body.eventId) = (userId, score, id);
+            return PostAsync(seasonId, body, cancel);
         }
 
-        // Two, because JsonUtility writes every field, and the service takes only one of the two.
+        // Several, because JsonUtility writes every field, null as "", and the service takes either delta or score, and an
+        // occurredAt only where it is one.
         [Serializable]
-        private sealed class AddBody
+        private class AddBody
         {
             public string userId;
             public long delta;
@@ -159,11 +174,23 @@ namespace SeasonLeaderboard
         }
 
         [Serializable]
-        private sealed class SubmitBody
+        private sealed class AddBodyAt : AddBody
+        {
+            public string occurredAt;
+        }
+
+        [Serializable]
+        private class SubmitBody
         {
             public string userId;
             public long score;
             public string eventId;
+        }
+
+        [Serializable]
+        private sealed class SubmitBodyAt : SubmitBody
+        {
+            public string occurredAt;
         }
 
 #pragma warning disable 0649 // assigned by JsonUtility
@@ -315,6 +342,16 @@ namespace SeasonLeaderboard
                 // Told below, as an empty answer is.
             }
             return read ?? throw new LeaderboardException(200, "not_understood", "not an answer of the service", null);
+        }
+
+        private static string Given(string name, string value)
+        {
+            return string.IsNullOrEmpty(value) ? "" : "&" + name + "=" + Uri.EscapeDataString(value);
+        }
+
+        private static string Text(DateTimeOffset moment)
+        {
+            return moment.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.ffffff'Z'", CultureInfo.InvariantCulture);
         }
 
         // A season called "." or ".." can't be asked for: System.Uri makes another path of it, however it is written.

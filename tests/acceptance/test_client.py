@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from leaderboard_client import Leaderboard, Score
+from leaderboard_client import Leaderboard, Rules, Score
 
 PLAYERS = 10
 TURNS = 20
@@ -21,7 +21,7 @@ def kill(pids):
 
 async def test_what_is_posted_stands_on_the_board(stack, until):
     async with Leaderboard(stack.url) as board:
-        await board.put_season("laps", aggregation="best", order="asc", metadata={"laps": 5})
+        await board.put_season("laps", Rules(aggregation="best", order="asc", metadata={"laps": 5}))
         await board.submit("laps", "ann", 84_012)
         results = await board.submit_many("laps", [Score("bob", 83_977), Score("cid", 84_500)])
         assert [result.status for result in results] == ["queued", "queued"]

@@ -12,7 +12,7 @@ from playwright.async_api import async_playwright
 from api.app import create_app
 from api.docs_pages import routes
 from api.openapi import document
-from leaderboard_client import Leaderboard
+from leaderboard_client import Leaderboard, Rules
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -61,7 +61,7 @@ async def test_in_a_browser_it_shows_every_operation_and_tries_one_out(settings,
         Leaderboard(base_url) as board,
         async_playwright() as playwright,
     ):
-        await board.put_season("spring-26", metadata={"seen": "in a browser"})
+        await board.put_season("spring-26", Rules(metadata={"seen": "in a browser"}))
         browser = await playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         try:
             page = await browser.new_page()
