@@ -32,7 +32,7 @@ class LeaderboardError(Exception):  # no answer: its status is None, its code no
         self.status, self.code, self.message, self.request_id = status, code, message, request_id
 
 
-class Rules(Struct, frozen=True, kw_only=True, rename="camel"):  # what is left out is set to its default too
+class Rules(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):  # left out: as by default
     aggregation: Aggregation = "sum"
     order: Order = "desc"
     windows: bool = False
