@@ -314,13 +314,11 @@ async def test_what_is_sent():
         "get /v1/seasons/s/leaderboard/top?limit=10",
         "get /v1/seasons/s/leaderboard/top?limit=10&window=3d",
     ]
-    defaults = {"aggregation": "sum", "order": "desc", "windows": False, "tieBreak": "member"}
-    rules = {**defaults, "startsAt": None, "endsAt": None, "metadata": None}
     score = {"userId": "ann", "delta": 1, "eventId": "k", "occurredAt": None}
     late = {**score, "occurredAt": "2026-11-26T12:00:00Z"}
     assert [json.loads(body) for _, body in sent[2:]] == [
-        rules,
-        {**rules, "windows": True, "tieBreak": "earliest"},
+        {},
+        {"windows": True, "tieBreak": "earliest"},
         score,
         late,
         [late],
