@@ -88,6 +88,7 @@ def create_app(settings: ServiceSettings) -> Front:
             await pool.close()
 
     seasons_api = SeasonsApi(intake, boards, top_cache)
+    games_api = GamesApi(intake, boards, top_cache)
     reads = LedgerReads(pool, settings)
     season_resources = SeasonResources(reads, boards, resets, top_cache)
     rank_lookups = RankLookups(reads, boards)
@@ -97,7 +98,7 @@ def create_app(settings: ServiceSettings) -> Front:
             *score_batches.routes(),
             *season_resources.routes(),
             *rank_lookups.routes(),
-            *GamesApi(intake, boards, top_cache).routes(),
+            *games_api.routes(),
             *HealthApi(pool, client).routes(),
             openapi.route(),
             *docs_pages.routes(),
@@ -106,7 +107,7 @@ def create_app(settings: ServiceSettings) -> Front:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return Front(app, top_cache, seasons_api.hot)
+    return Front(app, top_cache, seasons_api.hot, games_api.hot)
 
 
 def create_served_app() -> Front:

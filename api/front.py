@@ -28,15 +28,25 @@ _SEASONS: Final = "/v1/seasons/"
 _PLAIN_URL: Final = re.compile(
     rb"(/v1/seasons/([%b]{1,%d})/([a-z/]+))(?:\?([!-\"$-~]*))?" % (SEASON_ID_CHARACTERS.encode(), MAX_SEASON_ID_LENGTH)
 )
+_PLAIN_GAMES_URL: Final = re.compile(
+    rb"(/api/leaderboard/([a-z]+)(?:/([0-9]{1,19}))?(?:/([0-9]{1,19}))?)(?:\?([!-\"$-~]*))?"
+)
 
 log = structlog.get_logger()
 
 
 class Front:
-    """`hot` are endpoints by method and what follows the season's id in the path; they are routes of `app` as well,
-    which serves ids that are not plain. A client's X-Request-Id is kept where it is well-formed."""
+    """`hot` are endpoints by method and what follows the season's id in the path, `hot_games` those of the games API by
+    method, word and how many ids follow it; they are routes of `app` as well, which serves ids that are not plain. A
+    client's X-Request-Id is kept where it is well-formed."""
 
-    def __init__(self, app: ASGIApp, top_cache: TopCache, hot: Mapping[tuple[str, str], Endpoint]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        top_cache: TopCache,
+        hot: Mapping[tuple[str, str], Endpoint],
+        hot_games: Mapping[tuple[str, str, int], Endpoint],
+    ) -> None:
         self.app = app
         self._top_cache = top_cache
         self._hot = hot
@@ -44,19 +54,36 @@ class Front:
         self._count = itertools.count(1)
         self._debug = logging.getLogger().isEnabledFor(logging.DEBUG)
         self._direct = {(method.encode(), rest.encode()): endpoint for (method, rest), endpoint in hot.items()}
+        self._direct_games = {
+            (method.encode(), word.encode(), ids): endpoint for (method, word, ids), endpoint in hot_games.items()
+        }
 
     def finds(self, method: bytes, url: bytes, scope: Scope) -> Endpoint | None:
         """The endpoint of a request that is made all the time, and its scope completed; None for any other request, and
         where the URL is not written as every client does."""
         plain = None if self._debug else _PLAIN_URL.fullmatch(url)
         if plain is None:
-            return None
+            return self._finds_game(method, url, scope)
         path, season_id, rest, query = plain.groups()
         endpoint = self._direct.get((method, rest))
         if endpoint is not None:
             scope["method"] = method.decode()
             scope["path"] = path.decode()
             scope["path_params"] = {"sid": season_id.decode()}
+            scope["query_string"] = query or b""
+        return endpoint
+
+    def _finds_game(self, method: bytes, url: bytes, scope: Scope) -> Endpoint | None:
+        plain = None if self._debug else _PLAIN_GAMES_URL.fullmatch(url)
+        if plain is None:
+            return None
+        path, word, game_id, user_id, query = plain.groups()
+        ids = (game_id is not None) + (user_id is not None)
+        endpoint = self._direct_games.get((method, word, ids))
+        if endpoint is not None:
+            scope["method"] = method.decode()
+            scope["path"] = path.decode()
+            scope["path_params"] = {"game_id": (game_id or b"").decode(), "user_id": (user_id or b"").decode()}
             scope["query_string"] = query or b""
         return endpoint
 

@@ -6,6 +6,7 @@ Its paths and bodies are those of a service of before: snake_case, ids are posit
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final, Literal
 
@@ -88,19 +89,28 @@ class GameHealth(msgspec.Struct, frozen=True):
 
 
 class GamesApi:
+    """`hot`: what games ask all the time, by method, word and how many ids follow it in the path."""
+
     def __init__(self, intake: Intake, boards: Boards, top_cache: TopCache) -> None:
         self._intake = intake
         self._boards = boards
         self._top_cache = top_cache
         self._decoder = msgspec.json.Decoder(GameScore)
         self._version = version("season-leaderboard")
+        self.hot: Mapping[tuple[str, str, int], Endpoint] = {
+            ("POST", "score", 0): Endpoint(self.add_score),
+            ("GET", "top", 1): Endpoint(self.top),
+            ("GET", "rank", 2): Endpoint(self.rank),
+        }
 
     def routes(self) -> list[Route]:
+        ids = ("/{game_id}", "/{user_id}")
         return [
             Route("/api/health", Endpoint(self.health), methods=["GET"]),
-            Route("/api/leaderboard/score", Endpoint(self.add_score), methods=["POST"]),
-            Route("/api/leaderboard/top/{game_id}", Endpoint(self.top), methods=["GET"]),
-            Route("/api/leaderboard/rank/{game_id}/{user_id}", Endpoint(self.rank), methods=["GET"]),
+            *(
+                Route(f"/api/leaderboard/{word}{''.join(ids[:count])}", app, methods=[method])
+                for (method, word, count), app in self.hot.items()
+            ),
         ]
 
     async def health(self, _call: Call) -> Answer:

@@ -23,6 +23,8 @@ SEASON = b"/v1/seasons/s"
 SCORES = SEASON + b"/scores"
 RANK = SEASON + b"/leaderboard/rank?userId=ann"
 TOP = SEASON + b"/leaderboard/top"
+GAME = b"/api/leaderboard"
+GAME_SCORE = b'{"game_id":7,"user_id":1,"score":5}'
 STORED = "select count(*), coalesce(sum(delta), 0)::int from score_events"
 
 
@@ -91,6 +93,13 @@ async def stored(pool):
         (request(b"GET", RANK.replace(b"ann", b"%61nn")), 200),
         (request(b"GET", SEASON + b"/leaderboard/around?userId=ann"), 200),
         (request(b"GET", SEASON + b"/leaderboard/around"), 400),
+        (post(target=GAME + b"/score", body=GAME_SCORE), 200),
+        (post(target=GAME + b"/score", body=b"{}"), 400),
+        (request(b"GET", GAME + b"/top/7"), 200),
+        (request(b"GET", GAME + b"/top/7?window=24h&limit=3"), 200),
+        (request(b"GET", GAME + b"/top/0"), 400),
+        (request(b"GET", GAME + b"/rank/7/1"), 404),
+        (request(b"GET", GAME + b"/rank/7/1?window=1h"), 400),
     ],
 )
 async def test_what_every_client_sends_is_answered_directly(connect, add, drain, direct, sent, status):
@@ -123,6 +132,14 @@ async def test_what_every_client_sends_is_answered_directly(connect, add, drain,
         (post(b"connection: upgrade, http2-settings", b"upgrade: h2c"), 202),
         (request(b"GET", b"/healthz"), 200),
         (request(b"GET", b"/nowhere"), 404),
+        (post(target=GAME + b"/score/7", body=GAME_SCORE), 404),
+        (post(target=GAME + b"/top/7", body=GAME_SCORE), 405),
+        (request(b"GET", GAME + b"/top"), 404),
+        (request(b"GET", GAME + b"/top/x"), 400),
+        (request(b"GET", GAME + b"/top/7/1"), 404),
+        (request(b"GET", GAME + b"/rank/7"), 404),
+        (request(b"GET", GAME + b"/rank/%37/1"), 404),
+        (request(b"GET", GAME + b"/rank/7/99999999999999999999"), 400),
     ],
 )
 async def test_everything_else_goes_the_longer_way(connect, direct, sent, status):
