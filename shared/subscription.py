@@ -41,6 +41,7 @@ async def follow(
                 await messages.subscribe(channel)
                 last = time.monotonic()
                 while True:
+                    _require_wanted()
                     message = await messages.get_message(timeout=_WAIT_SECONDS)
                     if message is None:
                         if time.monotonic() - last > _SILENCE_SECONDS:
@@ -59,4 +60,12 @@ async def follow(
                 log.warning("channel not followed for now", channel=channel, error=str(error))
         finally:
             closed()
+        _require_wanted()
         await asyncio.sleep(backoff_seconds(failures, random.random()))  # noqa: S311 - jitter
+
+
+def _require_wanted() -> None:
+    """The library may take a cancellation that comes while it connects for a failure of its own, and it is gone."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

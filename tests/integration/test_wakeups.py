@@ -208,3 +208,11 @@ async def test_scores_do_not_wait_for_hints_that_can_not_be_sent(dsn, own_valkey
             heard.clear()
             assert (await http.post("/v1/seasons/s/scores", json={"userId": "ann", "delta": 1})).status_code == 202
             await heard.wait()
+
+
+async def test_a_service_that_is_stopped_while_it_begins_to_listen_ends(settings):
+    """Its cancellation may meet the library while that connects, which takes it for a failure of its own."""
+    for turns in range(30):
+        async with asyncio.timeout(20), serving(create_app(settings)):
+            for _ in range(turns):
+                await asyncio.sleep(0)
