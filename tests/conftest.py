@@ -192,15 +192,6 @@ class InThread(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), 0.1)
 
-    async def shutdown(self, sockets=None):
-        """Uvicorn's own gives connections a tenth of a second to end; as a rule there are none any more."""
-        if self.server_state.connections or self.server_state.tasks or sockets:
-            await super().shutdown(sockets)
-            return
-        for server in self.servers:
-            server.close()
-        await self.lifespan.shutdown()
-
     async def leave(self):
         """Stop, once connections that their clients have closed are seen to be."""
         for _ in range(100):
