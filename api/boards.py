@@ -138,7 +138,9 @@ class Boards:
         if not total:
             await self._require_board(season_id, window)
         elif behind is not None and behind.tied != int(skipped):
-            raise InvalidRequestError("this cursor is of a board that broke ties otherwise", code="invalid_cursor")
+            raise InvalidRequestError(
+                "this cursor is of a board that broke ties otherwise; leave it out to begin anew", code="invalid_cursor"
+            )
         players = _players(found, int(first), int(tied) if shared else None, int(skipped))
         more = 0 < len(players.ranks) < int(total) - int(first)
         return Page(players, int(total), Behind(players.scores[-1], found[-2], int(skipped)) if more else None)

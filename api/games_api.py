@@ -121,10 +121,7 @@ class GamesApi:
         season_id, user_id = _season(str(body.game_id)), _player(str(body.user_id))
         if body.score < 0:
             raise InvalidRequestError("score must be 0 or more", code="invalid_score")
-        at = body.timestamp
-        if at is not None:
-            at = moment_in_time(at)
-        key = key_in(call, None)
+        key, at = key_in(call, None), moment_in_time(body.timestamp)
         score = Score(season_id, user_id, parse_score(body.score), key, absolute=True, occurred_at=at)
         replayed = await self._intake.submit(score)
         taken = GameScoreTaken(body.game_id, body.user_id, body.score)

@@ -181,9 +181,7 @@ def percentile(rank: int, total: int) -> float:
 
 def score_of(season_id: SeasonId, body: ScoreBody, key: IdempotencyKey | None) -> Score:
     """The score that a body says. Raises InvalidRequestError."""
-    user_id, epoch, at = parse_user_id(body.user_id), parse_epoch(body.epoch), body.occurred_at
-    if at is not None:
-        at = moment_in_time(at)
+    user_id, epoch, at = parse_user_id(body.user_id), parse_epoch(body.epoch), moment_in_time(body.occurred_at)
     if body.score is msgspec.UNSET and body.delta is not msgspec.UNSET:
         return Score(season_id, user_id, parse_delta(body.delta), key, epoch=epoch, occurred_at=at)
     if body.delta is msgspec.UNSET and body.score is not msgspec.UNSET:

@@ -193,14 +193,15 @@ def parse_number(text: str, name: str, code: str) -> int:
     return int(text)
 
 
-def moment_in_time(moment: dt.datetime) -> dt.datetime | None:
-    """When a score was reached, in UTC; None, when it arrives, for what no clock that is set says: years before 1970,
-    such as a program's zero time, or beyond 9998."""
+def moment_in_time(moment: dt.datetime | None) -> dt.datetime | None:
+    """When a score was reached, in UTC; None, when it arrives, also for what no clock that is set says: years before
+    1970, such as a program's zero time, or beyond 9998."""
     years = range(FIRST_YEAR, LAST_YEAR + 1)
     # As it is written, and in UTC, which some moments of the years 1 and 9999 have none of.
-    if moment.year not in years or (in_utc := moment.astimezone(dt.UTC)).year not in years:
+    if moment is None or moment.year not in years:
         return None
-    return in_utc
+    in_utc = moment.astimezone(dt.UTC)
+    return in_utc if in_utc.year in years else None
 
 
 def parse_moment(moment: dt.datetime, name: str, code: str) -> dt.datetime:

@@ -218,6 +218,7 @@ class Swallowing:
     def __init__(self, *, fails):
         self.fails = fails
         self.connecting = asyncio.Event()
+        self.swallowed = False
 
     def pubsub(self):
         return self
@@ -233,6 +234,9 @@ class Swallowing:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
+            if self.swallowed:  # once, so that a follower that goes on can be ended after all
+                raise
+            self.swallowed = True
             if self.fails:
                 raise RedisConnectionError("cancelled") from None
 
