@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from starlette.routing import Route
 
+from api.access import Need
 from api.answers import Answer, TaggedAnswer
 from api.endpoint import Call, Endpoint
 
@@ -26,7 +27,8 @@ _ASSETS: Final = ("swagger-ui.css", "swagger-ui-bundle.js", "start.js", "favicon
 def routes() -> list[Route]:
     files = {"/docs": _PAGE, "/swagger/index.html": _PAGE, **{f"/docs/{name}": name for name in _ASSETS}}
     return [
-        Route(path, Endpoint(_serving(name)), methods=["GET"], include_in_schema=False) for path, name in files.items()
+        Route(path, Endpoint(_serving(name), Need.OPEN), methods=["GET"], include_in_schema=False)
+        for path, name in files.items()
     ]
 
 

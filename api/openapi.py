@@ -13,6 +13,7 @@ import msgspec
 from starlette.routing import Route
 
 from api import openapi_batches, openapi_boards, openapi_games, openapi_seasons
+from api.access import Need
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
@@ -187,4 +188,4 @@ def _encoded() -> bytes:
 
 
 def route() -> Route:
-    return Route(PATH, Endpoint(_serve), methods=["GET"])
+    return Route(PATH, Endpoint(_serve, Need.OPEN), methods=["GET"])

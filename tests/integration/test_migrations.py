@@ -139,8 +139,8 @@ def test_scores_go_on_beside_a_migration(dsn):
     ("made", "unmade", "before", "stays"),
     [
         ("aggregation = 'best'", "aggregation = 'sum'", "0004", "0007"),
-        ("windows = true", "windows = false", "0007", REVISION),
-        ("tie_break = 'earliest'", "tie_break = 'member'", "0008", REVISION),
+        ("windows = true", "windows = false", "0007", "0011"),
+        ("tie_break = 'earliest'", "tie_break = 'member'", "0008", "0011"),
     ],
 )
 def test_what_the_build_before_does_not_know_is_not_taken_back_to_it(dsn, made, unmade, before, stays):
