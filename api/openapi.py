@@ -25,6 +25,7 @@ from api.openapi_parts import (
     KEY_HEADER,
     SID,
     Json,
+    add_access,
     answer,
     json_content,
     operation,
@@ -149,6 +150,15 @@ def _tag(path: str) -> str:
     return "Seasons" if path.startswith("/v1/seasons") else "Service"
 
 
+def need_of(path: str, method: str) -> Need:
+    """What the endpoint needs; a test compares it with the routes."""
+    if _tag(path) == "Service" or path == "/api/health":
+        return Need.OPEN
+    if method in ("put", "delete") or path.endswith("/close"):
+        return Need.ADMIN
+    return Need.WRITE if method == "post" and path.endswith(("/scores", "/batch", "/score")) else Need.READ
+
+
 @cache
 def document() -> Json:
     """The whole document."""
@@ -163,8 +173,9 @@ def document() -> Json:
         schemas[name]["oneOf"] = [{"required": [field]} for field in fields]
     paths = _paths()
     for path, operations in paths.items():
-        for found in operations.values():
+        for method, found in operations.items():
             found["tags"] = [_tag(path)]
+            add_access(found, need_of(path, method))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -174,7 +185,18 @@ def document() -> Json:
             "`not_found`, a method that a path does not take 405 `method_not_allowed` with an Allow header.",
         },
         "paths": paths,
-        "components": {"schemas": schemas, "headers": HEADERS},
+        "components": {
+            "schemas": schemas,
+            "headers": HEADERS,
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key that `leaderboard keys create` made. As long as none was made, none is "
+                    "needed where only the machine itself reaches the service, or where it was told so.",
+                }
+            },
+        },
     }
 
 

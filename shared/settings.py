@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     rate_limit_player_per_minute: int = Field(
         0, ge=0, le=1_000_000, description="scores per minute and player, beyond that 429; 0 = no limit"
     )
-    cors_origins: str = Field(
-        "", description="web pages that may call the API, as https://game.example, several with commas, or *"
+    cors_origins: str | None = Field(
+        None, description="web pages that may call the API, as https://game.example, several with commas, or *"
     )
 
     db_pool_max: int = Field(50, ge=2, le=1000, description="PostgreSQL connections per process, at most")
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     @property
     def origins(self) -> list[str]:
         """Of `cors_origins` each one."""
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+        return [origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip()]
 
     @field_validator("admin_key")
     @classmethod
@@ -114,8 +114,8 @@ class Settings(BaseSettings):
 
     @field_validator("cors_origins")
     @classmethod
-    def _web_origins(cls, value: str) -> str:
-        for origin in filter(None, map(str.strip, value.split(","))):
+    def _web_origins(cls, value: str | None) -> str | None:
+        for origin in filter(None, map(str.strip, (value or "").split(","))):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"must be origins as https://game.example, without a path, or *; {origin!r} is none")
         return value

@@ -12,7 +12,6 @@ from alembic import command
 from psycopg.conninfo import make_conninfo
 
 from cli.migrations import MigrationError, alembic_config, migrate
-from shared.revision import REVISION
 
 
 def test_a_lock_that_is_not_let_go_is_given_up_with_what_to_do(dsn):
