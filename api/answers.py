@@ -14,6 +14,7 @@ from api import whole_answers
 Header: TypeAlias = tuple[bytes, bytes]
 
 _REQUEST_ID: Final = "leaderboard.request_id"
+_STATUS: Final = "leaderboard.status"
 _HEAD: Final = "leaderboard.head"
 
 # A cache may keep the answer and must ask each time whether it still holds.
@@ -70,6 +71,7 @@ def rate_limit_headers(limit: str, quota: int, window_seconds: int, left: int, r
 async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
     """Send it, with the id of its request."""
     status, body, _, _ = answer
+    set_status(scope, status)
     lines = header_lines(scope, answer)
     send_whole = whole_answers.take(scope)
     # With 413 the server must see that the connection ends.
@@ -92,6 +94,16 @@ def header_lines(scope: Scope, answer: Answer) -> bytes:
         further,
         scope[_REQUEST_ID],
     )
+
+
+def set_status(scope: Scope, status: int) -> None:
+    scope[_STATUS] = status
+
+
+def status_of(scope: Scope) -> int | None:
+    """What the request was answered with, None where it was not, or by a stream."""
+    status: int | None = scope.get(_STATUS)
+    return status
 
 
 def set_request_id(scope: Scope, own: bytes) -> None:

@@ -25,6 +25,7 @@ from api.health_api import HealthApi
 from api.intake import Intake
 from api.ledger_reads import LedgerReads
 from api.ledger_writes import LedgerWrites
+from api.metrics import ApiMetrics
 from api.rank_lookups import RankLookups
 from api.rate_limits import RateLimits
 from api.resets import Resets
@@ -74,7 +75,8 @@ def create_app(settings: ServiceSettings) -> Front:
     access = Access(settings)
     counters = create_client(settings.redis_url, "api-limits", timeout_seconds=_COUNTING_SECONDS, retries=0)
     limits = RateLimits(counters, settings)
-    writes = LedgerWrites(pool, wakeups)
+    metrics = ApiMetrics(pool, top_cache, settings.prometheus_multiproc_dir)
+    writes = LedgerWrites(pool, wakeups, metrics.committed)
     intake = Intake(writes, limits, settings)
     score_batches = ScoreBatches(writes, limits, settings)
     boards = Boards(client, settings)
@@ -87,6 +89,7 @@ def create_app(settings: ServiceSettings) -> Front:
         following = [
             asyncio.create_task(follow_changes(listener, top_cache)),
             asyncio.create_task(access.follow(pool)),
+            asyncio.create_task(metrics.run()),
         ]
         await access.first_read.wait()
         try:
@@ -115,6 +118,7 @@ def create_app(settings: ServiceSettings) -> Front:
             *rank_lookups.routes(),
             *games_api.routes(),
             *HealthApi(pool, client).routes(),
+            metrics.route(),
             openapi.route(),
             *docs_pages.routes(),
         ],
@@ -122,7 +126,15 @@ def create_app(settings: ServiceSettings) -> Front:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return Front(app, Gate(access, limits), top_cache, seasons_api.hot, games_api.hot, origins=settings.origins)
+    return Front(
+        app,
+        Gate(access, limits),
+        metrics.requests,
+        top_cache,
+        hot=seasons_api.hot,
+        hot_games=games_api.hot,
+        origins=settings.origins,
+    )
 
 
 def create_served_app() -> Front:

@@ -64,6 +64,7 @@ class TopCache:
 
     def __init__(self) -> None:
         self._open = False
+        self._hits = self._misses = 0
         self._bytes = 0
         self._kept: dict[Key, _Kept] = {}
         self._flights: dict[Key, _Flight] = {}
@@ -78,6 +79,7 @@ class TopCache:
             self._unlist(key, kept.season_id)
             self._forget(key)
             return None
+        self._hits += 1
         return kept.answer
 
     async def fetch(self, key: Key | None, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> TaggedAnswer:
@@ -88,6 +90,7 @@ class TopCache:
         kept = self.get(key)
         if kept is not None:
             return kept
+        self._misses += 1
         flight = self._flights.get(key)
         if flight is None:
             flight = _Flight(season_id, asyncio.ensure_future(_tagged(load)), time.monotonic())
@@ -95,6 +98,12 @@ class TopCache:
             self._keys[season_id].add(key)
             flight.task.add_done_callback(lambda _task: self._landed(key, flight))
         return await asyncio.shield(flight.task)
+
+    def lookups_since_last_time(self) -> dict[str, int]:
+        """How many found a kept answer, and how many did not where one could have been kept."""
+        found = {"hit": self._hits, "miss": self._misses}
+        self._hits = self._misses = 0
+        return found
 
     def drop(self, season_ids: Iterable[SeasonId]) -> None:
         """The seasons changed: forget their answers; look-ups under way may be from before, so they are not kept."""

@@ -5,7 +5,7 @@ Knows nothing of PostgreSQL; `shared.reconciliation` decides with both in view.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from operator import add
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -71,10 +71,14 @@ _Call: TypeAlias = tuple[SeasonId, list[str], list[Any]]
 
 
 class Projection:
-    """Client of the scripts. Raises redis.exceptions.RedisError when Redis does not answer."""
+    """Client of the scripts. Raises redis.exceptions.RedisError when Redis does not answer.
 
-    def __init__(self, client: Client) -> None:
+    `answered` hears of each write to a board: the script's name, and its verdict or "error".
+    """
+
+    def __init__(self, client: Client, answered: Callable[[str, str], None] = lambda _name, _verdict: None) -> None:
         self._client = client
+        self._answered = answered
 
     async def apply(self, updates: Sequence[Update]) -> list[Answer | RedisError]:
         """Send all updates in one pipeline; per update what the board answered, or why it could not."""
@@ -181,7 +185,10 @@ class Projection:
         return answer
 
     async def _write(self, script: Script, calls: Sequence[_Call]) -> list[Answer | RedisError]:
-        return await self._run(script, calls, changed="\n".join(season_id for season_id, _, _ in calls))
+        answers = await self._run(script, calls, changed="\n".join(season_id for season_id, _, _ in calls))
+        for answer in answers:
+            self._answered(script.name, "error" if isinstance(answer, RedisError) else answer.verdict)
+        return answers
 
     async def _run(
         self, script: Script, calls: Sequence[_Call], changed: str | None = None
