@@ -50,4 +50,5 @@ async def figures(conn: Connection) -> Figures:
     snapshot = await (await conn.execute(_OLDEST_SNAPSHOT)).fetchone()
     assert waiting is not None
     assert snapshot is not None
-    return Figures(*waiting, dict(dead), snapshot[0])
+    pending, failed, oldest = waiting
+    return Figures(pending, failed, oldest, dict(dead), snapshot[0])

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 class Batch(NamedTuple):
     """What a batch did. `events` is 0 when nothing was pending; `shares`: see `shared.outbox.Claimed`.
 
-    `seconds`: what each of STEPS took. `lag_seconds`: from when the oldest event was written until all are on the board.
+    `seconds`: what each of STEPS took. `lag_seconds`: from when the oldest event was written until they are on boards.
     """
 
     events: int
@@ -66,7 +66,7 @@ _Fold: TypeAlias = Callable[[Connection, list[int], Collection[Rules]], Awaitabl
 
 
 class BatchApplier:
-    """Applies batches, each in a transaction of its own. `reach` is told each step of STEPS, `applied` what was done."""
+    """Applies batches, each in a transaction of its own. `reach` is told each step of STEPS, `applied` each batch."""
 
     def __init__(
         self,
