@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -28,6 +29,9 @@ from api.resets import Resets
 from api.score_batches import ScoreBatches
 from api.season_resources import SeasonResources
 from api.seasons_api import SeasonsApi
+from api.stream_states import States
+from api.streams import Streams
+from api.streams_api import StreamsApi
 from api.top_cache import TopCache
 from shared import garbage
 from shared.lifetime import die_with_parent
@@ -69,19 +73,23 @@ def create_app(settings: ServiceSettings) -> Front:
     intake = Intake(writes, settings)
     score_batches = ScoreBatches(writes, settings)
     boards = Boards(client, settings)
+    states = States(boards, top_cache)
+    streams = Streams(states, settings.streams_max, time.monotonic)
     resets = Resets(pool, Projection(client), settings)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await pool.open()
         log.info("api started", address=f"{settings.api_host}:{settings.api_port}", pid=os.getpid())
-        following = asyncio.create_task(follow_changes(listener, top_cache))
+        following = asyncio.create_task(follow_changes(listener, top_cache, streams))
+        beating = asyncio.create_task(streams.run())
         try:
             yield
             await asyncio.gather(intake.drain(), score_batches.drain())
         finally:
             following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            beating.cancel()
+            await asyncio.gather(following, beating, return_exceptions=True)
             await wakeups.aclose()
             await listener.aclose()
             await client.aclose()
@@ -98,6 +106,7 @@ def create_app(settings: ServiceSettings) -> Front:
             *score_batches.routes(),
             *season_resources.routes(),
             *rank_lookups.routes(),
+            *StreamsApi(streams, states, time.monotonic).routes(),
             *games_api.routes(),
             *HealthApi(pool, client).routes(),
             openapi.route(),
