@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from starlette.applications import Starlette
 
-from api import docs_pages, openapi
+from api import docs_pages, openapi, pages_site
 from api.board_changes import follow_changes
 from api.boards import Boards
 from api.errors import HANDLERS
@@ -24,6 +24,9 @@ from api.health_api import HealthApi
 from api.intake import Intake
 from api.ledger_reads import LedgerReads
 from api.ledger_writes import LedgerWrites
+from api.ops_api import OpsApi
+from api.ops_ledger import OpsLedger
+from api.ops_work import OpsWork
 from api.rank_lookups import RankLookups
 from api.resets import Resets
 from api.score_batches import ScoreBatches
@@ -76,6 +79,7 @@ def create_app(settings: ServiceSettings) -> Front:
     states = States(boards, top_cache)
     streams = Streams(states, settings.streams_max, time.monotonic)
     resets = Resets(pool, Projection(client), settings)
+    ops_ledger = OpsLedger(settings)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -84,7 +88,8 @@ def create_app(settings: ServiceSettings) -> Front:
         following = asyncio.create_task(follow_changes(listener, top_cache, streams))
         beating = asyncio.create_task(streams.run())
         try:
-            yield
+            async with ops_ledger.opened():
+                yield
             await asyncio.gather(intake.drain(), score_batches.drain())
         finally:
             following.cancel()
@@ -109,8 +114,11 @@ def create_app(settings: ServiceSettings) -> Front:
             *StreamsApi(streams, states, time.monotonic).routes(),
             *games_api.routes(),
             *HealthApi(pool, client).routes(),
+            *OpsApi(ops_ledger).routes(),
+            *OpsWork(ops_ledger).routes(),
             openapi.route(),
             *docs_pages.routes(),
+            *pages_site.routes(),
         ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,

@@ -121,4 +121,3 @@ def _summary(reports: list[Report]) -> str:
     if not all(report.equal for report in reports) and not repaired:
         told += "; to repair: leaderboard verify --repair"
     return told
-
