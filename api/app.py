@@ -81,7 +81,7 @@ def create_app(settings: ServiceSettings) -> Front:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await pool.open()
         log.info("api started", address=f"{settings.api_host}:{settings.api_port}", pid=os.getpid())
-        following = asyncio.create_task(follow_changes(listener, top_cache, streams))
+        following = asyncio.create_task(follow_changes(listener, top_cache, streams.changed))
         beating = asyncio.create_task(streams.run())
         try:
             yield
