@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import re
 import time
 
 import pytest
@@ -13,16 +14,19 @@ from conftest import client_of, make_settings, serving
 from raw_http import connection_to
 from redis.asyncio import Redis
 from stream_client import listening
+from window_calls import let_pass
 
 from api import watch
 from api.app import create_app
 from api.boards import Boards
 from api.stream import Stream
 from api.stream_events import Seen, seen_by
+from api.stream_states import States
 from api.streams import HEARTBEAT_SECONDS
 from api.watch import COALESCE_SECONDS, POLL_SECONDS, pause_after
 from cli.embedded import process
 from shared import keys
+from worker.sweep import Sweep
 
 SEASON = "/v1/seasons/s"
 BOARD = f"{SEASON}/leaderboard"
@@ -276,6 +280,99 @@ async def test_more_streams_than_are_allowed_are_refused_until_one_leaves(settin
             await stream.event()
 
 
+@pytest.mark.usefixtures("hints_only")
+async def test_a_look_from_before_a_stream_began_does_not_put_it_back(http, add, drain, monkeypatch):
+    held, goes_on, top = asyncio.Event(), asyncio.Event(), Boards.top
+
+    async def held_back_once(self, *arguments, **options):
+        found = await top(self, *arguments, **options)
+        if not held.is_set():
+            held.set()
+            await goes_on.wait()
+        return found
+
+    async with contextlib.AsyncExitStack() as stack:
+        early = await stack.enter_async_context(listening(http, STREAM))
+        await early.event()
+        await add(("s", "ann", 1))
+        await drain()
+        assert await early.scores() == {"ann": 1}
+        monkeypatch.setattr(Boards, "top", held_back_once)
+        await add(("s", "ann", 1))
+        await drain()
+        await held.wait()
+        await add(("s", "ann", 1))
+        await drain()
+        while (await http.get(f"{BOARD}/top")).json()["items"][0]["score"] != 3:
+            pass
+        late = await stack.enter_async_context(listening(http, STREAM))
+        assert await late.scores() == {"ann": 3}
+        goes_on.set()
+        assert [await early.scores() for _ in range(2)] == [{"ann": 2}, {"ann": 3}]
+        await add(("s", "ann", 1))
+        await drain()
+        assert await early.scores() == await late.scores() == {"ann": 4}
+
+
+@pytest.mark.usefixtures("hints_only")
+async def test_what_changes_while_a_stream_begins_is_not_missed(http, add, drain, monkeypatch):
+    held, goes_on, first = asyncio.Event(), asyncio.Event(), States.first
+
+    async def held_back(self, *arguments):
+        found = await first(self, *arguments)
+        held.set()
+        await goes_on.wait()
+        return found
+
+    async with listening(http, STREAM) as there:
+        await there.event()
+        monkeypatch.setattr(States, "first", held_back)
+        beginning = asyncio.create_task(_first_two(http))
+        await held.wait()
+        await add(("s", "ann", 1))
+        await drain()
+        assert await there.scores() == {"ann": 1}
+        goes_on.set()
+        assert await beginning == [{}, {"ann": 1}]
+
+
+async def _first_two(http):
+    async with listening(http, STREAM) as stream:
+        return [await stream.scores() for _ in range(2)]
+
+
+async def test_a_score_that_leaves_a_window_leaves_the_stream(http, pool, redis, projection, drain):
+    assert (await http.put(SEASON, json={"windows": True})).status_code == 201
+    assert (await http.post(f"{SEASON}/scores", json={"userId": "ann", "delta": 5})).status_code == 202
+    await drain()
+    async with listening(http, f"{STREAM}?window=24h&userId=ann") as stream:
+        assert await stream.scores() == {"ann": 5}
+        assert (await stream.event())[1]["rank"] == 1
+        async with pool.connection() as conn:
+            await let_pass(conn, redis, 24 * 60 + 2)
+        await Sweep(pool, projection, lambda _step: None).run()
+        assert await stream.scores() == {}
+        assert (await stream.event())[1]["rank"] is None
+
+
+async def test_a_look_that_fails_by_a_mistake_of_ours_is_not_the_last_one(http, add, drain, monkeypatch):
+    monkeypatch.setattr("api.watch.POLL_SECONDS", 0.05)
+    failed = asyncio.Event()
+
+    async def mistaken(_self, *_arguments, **_options):
+        failed.set()
+        raise RuntimeError("a mistake")
+
+    async with listening(http, STREAM) as stream:
+        await stream.event()
+        with monkeypatch.context() as broken:
+            broken.setattr(Boards, "top", mistaken)
+            await failed.wait()
+        await add(("s", "ann", 1))
+        await drain()
+        assert await stream.scores() == {"ann": 1}
+
+
 async def test_a_hint_that_is_lost_does_not_keep_a_change_back(settings, add, drain, monkeypatch):
     monkeypatch.setattr(keys, "CHANGES", "another channel")
     app = create_app(settings)
@@ -353,24 +450,104 @@ async def test_a_process_that_stops_ends_its_streams(settings):
         assert len(streams_of(app)) == 0
 
 
-async def test_who_does_not_read_is_cut_and_nobody_else_notices(http, add, drain, streams, monkeypatch):
-    monkeypatch.setattr("api.http_protocol.WRITE_SECONDS", 0.2)
+async def test_a_process_that_stops_ends_streams_that_begin_and_those_that_nobody_reads(
+    settings, add, drain, monkeypatch
+):
+    held, goes_on, first = asyncio.Event(), asyncio.Event(), States.first
+
+    async def held_back(self, *arguments):
+        held.set()
+        await goes_on.wait()
+        return await first(self, *arguments)
+
+    monkeypatch.setattr("api.http_protocol.WRITE_SECONDS", NEVER)
+    await add(*LONG_BOARD)
+    await drain()
+    app = create_app(settings)
+    async with client_of("http://nowhere") as elsewhere:
+        async with serving(app) as base_url:
+            elsewhere.base_url = base_url
+            deaf = await Deaf.at(base_url)
+            while not len(streams_of(app)):
+                await asyncio.sleep(0)
+            monkeypatch.setattr(States, "first", held_back)
+            beginning = asyncio.create_task(elsewhere.get(STREAM))
+            await held.wait()
+            asyncio.get_running_loop().call_later(0.05, goes_on.set)  # while the server waits for its connections
+        begun = await beginning
+        assert begun.status_code == 200
+        deaf.leave()
+
+
+LONG_BOARD = [("s", f"{number:04}{'é' * 120}", 1000 - number) for number in range(1000)]
+"""A thousand players whose top takes a quarter of a megabyte."""
+BEST = LONG_BOARD[0][1]
+
+
+class Deaf:
+    """Asks for the stream of all thousand, and does not read it before it is told to."""
+
+    @classmethod
+    async def at(cls, base_url):
+        self = cls()
+        self._connection = await connection_to(base_url)
+        self._connection._reader._transport.pause_reading()
+        self._connection.send(b"GET %b?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n" % STREAM.encode())
+        return self
+
+    async def scores_up_to(self, last):
+        """Read on until the best player has that score; which ones came."""
+        self._connection._reader._transport.resume_reading()
+        text, scores = b"", []
+        while last not in scores:
+            text += await self._connection._reader.read(2**20)
+            scores = [int(score) for score in re.findall(rb'"rank":1,"userId":"[^"]*","score":([0-9]+)}', text)]
+        return scores
+
+    def leave(self):
+        self._connection.leave()
+
+
+@pytest.fixture
+async def crowd(http, add, drain, streams, monkeypatch):
+    """A stream that reads, one that does not, and what makes both have another state to show."""
     monkeypatch.setattr(watch, "COALESCE_SECONDS", 0.0)
     monkeypatch.setattr(watch, "_SHARE", 0)
-    names = [f"{number:04}{'é' * 120}" for number in range(1000)]
-    await add(*(("s", name, 1000 - number) for number, name in enumerate(names)))
+    await add(*LONG_BOARD)
     await drain()
-    deaf = await connection_to(http.base_url)
-    deaf._reader._transport.pause_reading()
-    deaf.send(b"GET %b?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n" % STREAM.encode())
+    deaf = await Deaf.at(http.base_url)
     async with listening(http, f"{STREAM}?limit=1") as stream:
-        await stream.event()
+        assert await stream.scores() == {BEST: 1000}
         while len(streams) < 2:
             await asyncio.sleep(0)
-        score = 1000
-        while len(streams) == 2:
-            await add(("s", names[0], 1))
+
+        async def change(score):
+            await add(("s", BEST, 1))
             await drain()
-            score += 1
-            assert await stream.scores() == {names[0]: score}
+            assert await stream.scores() == {BEST: score}
+
+        yield deaf, change
     deaf.leave()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("api.http_protocol.WRITE_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_who_does_not_read_is_cut_and_nobody_else_notices(crowd, streams):
+    _, change = crowd
+    score = 1000
+    while len(streams) == 2:
+        score += 1
+        await change(score)
+
+
+async def test_who_reads_again_in_time_is_shown_the_newest_state_and_little_before_it(crowd):
+    deaf, change = crowd
+    for score in range(1001, 1031):
+        await change(score)
+    scores = await deaf.scores_up_to(1030)
+    assert len(scores) < 15
+    assert scores == sorted(set(scores))
