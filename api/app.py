@@ -36,7 +36,7 @@ from api.stream_states import States
 from api.streams import Streams
 from api.streams_api import StreamsApi
 from api.top_cache import TopCache
-from shared import garbage
+from shared import garbage, open_files
 from shared.lifetime import die_with_parent
 from shared.logs import configure_logs
 from shared.postgres import connection_settings, create_pool
@@ -47,6 +47,9 @@ from shared.wakeups import Wakeups
 
 _GRACE_SECONDS: Final = 1.0
 """A server that does not even cancel a statement at its own timeout is given up after this much longer."""
+
+_OTHER_FILES: Final = 256
+"""Connections to the servers behind, and of clients that ask and go."""
 
 log = structlog.get_logger()
 
@@ -85,7 +88,7 @@ def create_app(settings: ServiceSettings) -> Front:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await pool.open()
         log.info("api started", address=f"{settings.api_host}:{settings.api_port}", pid=os.getpid())
-        following = asyncio.create_task(follow_changes(listener, top_cache, streams))
+        following = asyncio.create_task(follow_changes(listener, top_cache, streams.changed))
         beating = asyncio.create_task(streams.run())
         try:
             async with ops_ledger.opened():
@@ -134,6 +137,9 @@ def create_served_app() -> Front:
         die_with_parent(signal.SIGTERM, parent.pid)
     settings = load_service_settings()
     configure_logs(settings, "api")
+    files = open_files.raise_limit()
+    if files < settings.streams_max + _OTHER_FILES:
+        log.warning("fewer files may be open than there may be streams", files=files, streams_max=settings.streams_max)
     app = create_app(settings)
     garbage.settle()
     return app

@@ -3,7 +3,8 @@ all, and streams look every second."""
 
 from __future__ import annotations
 
-from api.streams import Streams
+from collections.abc import Callable, Sequence
+
 from api.top_cache import TopCache
 from shared import keys
 from shared.redis_client import Client
@@ -11,15 +12,15 @@ from shared.scores import SeasonId
 from shared.subscription import follow
 
 
-async def follow_changes(client: Client, cache: TopCache, streams: Streams) -> None:
-    """Drop what changed from the cache, and tell streams of it, until cancelled; close the cache while nobody can tell.
+async def follow_changes(client: Client, cache: TopCache, changed: Callable[[Sequence[SeasonId]], None]) -> None:
+    """Drop what changed from the cache, then tell `changed`, until cancelled; close the cache while nobody can tell.
 
     `client` must not reconnect by itself: what was published meanwhile would be missed in silence.
     """
 
-    def heard(changed: str) -> None:
-        season_ids = list(map(SeasonId, changed.split("\n")))
+    def heard(message: str) -> None:
+        season_ids = list(map(SeasonId, message.split("\n")))
         cache.drop(season_ids)
-        streams.changed(season_ids)
+        changed(season_ids)
 
     await follow(client, keys.CHANGES, heard=heard, opened=cache.open, closed=cache.close)

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches, openapi_boards, openapi_games, openapi_seasons
+from api import openapi_batches, openapi_boards, openapi_games, openapi_seasons, openapi_streams
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
@@ -40,6 +40,7 @@ _STRUCTS: Final = (
     *openapi_boards.STRUCTS,
     *openapi_games.STRUCTS,
     *openapi_seasons.STRUCTS,
+    *openapi_streams.STRUCTS,
 )
 _EITHER: Final = {"ScoreBody": ("delta", "score")}
 """Of these fields of a body there must be one, and no other of them."""
@@ -98,6 +99,7 @@ def _paths() -> Json:
         f"{season}/scores": {"post": add_score},
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
+        **openapi_streams.paths(season),
         **openapi_games.paths(),
         season: openapi_seasons.season(),
         f"{season}/close": openapi_seasons.close(),
