@@ -10,14 +10,17 @@ import signal
 import sys
 
 import psycopg
+import structlog
 import uvicorn
 
+from api.access import NobodyAllowedError, require_some_key
 from api.app import api_connection
 from api.direct_protocol import DirectHttpProtocol
-from api.http_protocol import KEEP_ALIVE_SECONDS
+from api.http_protocol import KEEP_ALIVE_SECONDS, SERVER_HEADERS
+from shared import api_keys
 from shared.logs import configure_logs
 from shared.ports import PortTakenError, require_free
-from shared.postgres import schema_awaited
+from shared.postgres import schema_awaited, wait_for_server
 from shared.revision import StaleSchemaError
 from shared.settings import ServiceSettings, SettingsError, load_service_settings
 
@@ -36,7 +39,7 @@ def main() -> int:
         if not ready:
             return 0
         require_free("API_PORT", settings.api_host, settings.api_port)
-    except (StaleSchemaError, PortTakenError, psycopg.Error) as error:
+    except (NobodyAllowedError, StaleSchemaError, PortTakenError, psycopg.Error) as error:
         print(f"api: can't start: {str(error).strip()}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
@@ -53,6 +56,7 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        headers=SERVER_HEADERS,
         proxy_headers=False,  # nothing here depends on where a request came from
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
@@ -67,7 +71,16 @@ async def _ready(settings: ServiceSettings) -> bool:
     # By the loop: an exception raised by a signal's handler is lost where it comes in a finalizer.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    return await schema_awaited(api_connection(settings), settings.startup_timeout_seconds, stop)
+    if not await schema_awaited(api_connection(settings), settings.startup_timeout_seconds, stop):
+        return False
+    async with await wait_for_server(api_connection(settings), 0) as conn:
+        any_made = await api_keys.any_made(conn)
+    require_some_key(settings, any_made=any_made)
+    if not any_made and settings.admin_key is None:
+        structlog.get_logger().warning(
+            "no keys: whoever reaches this address may do everything", address=settings.api_host
+        )
+    return True
 
 
 if __name__ == "__main__":

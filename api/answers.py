@@ -70,6 +70,15 @@ class TaggedAnswer:
         return self._whole
 
 
+def rate_limit_headers(limit: str, quota: int, window_seconds: int, left: int, reset_seconds: int) -> Sequence[Header]:
+    """How much of a limit is left (draft-ietf-httpapi-ratelimit-headers): `left` now, all of it in `reset_seconds`."""
+    name = limit.encode()
+    return (
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (name, quota, window_seconds)),
+        (b"ratelimit", b'"%b";r=%d;t=%d' % (name, left, reset_seconds)),
+    )
+
+
 async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
     """Send it, with the id of its request."""
     status, body, go_on = answer.status, answer.body, answer.go_on

@@ -15,11 +15,13 @@ import structlog
 from starlette.applications import Starlette
 
 from api import docs_pages, openapi, pages_site
+from api.access import Access
 from api.board_changes import follow_changes
 from api.boards import Boards
 from api.errors import HANDLERS
 from api.front import Front
 from api.games_api import GamesApi
+from api.gate import Gate
 from api.health_api import HealthApi
 from api.intake import Intake
 from api.ledger_reads import LedgerReads
@@ -28,6 +30,7 @@ from api.ops_api import OpsApi
 from api.ops_ledger import OpsLedger
 from api.ops_work import OpsWork
 from api.rank_lookups import RankLookups
+from api.rate_limits import RateLimits
 from api.resets import Resets
 from api.score_batches import ScoreBatches
 from api.season_resources import SeasonResources
@@ -50,6 +53,9 @@ _GRACE_SECONDS: Final = 1.0
 
 _OTHER_FILES: Final = 256
 """Connections to the servers behind, and of clients that ask and go."""
+
+_COUNTING_SECONDS: Final = 0.25
+"""A rate limit is not worth a longer wait; the request passes then."""
 
 log = structlog.get_logger()
 
@@ -75,9 +81,12 @@ def create_app(settings: ServiceSettings) -> Front:
     listener = create_client(settings.redis_url, "api-changes", timeout_seconds=timeout_seconds, retries=0)
     top_cache = TopCache()
     wakeups = Wakeups(client)
+    access = Access(settings)
+    counters = create_client(settings.redis_url, "api-limits", timeout_seconds=_COUNTING_SECONDS, retries=0)
+    limits = RateLimits(counters, settings)
     writes = LedgerWrites(pool, wakeups)
-    intake = Intake(writes, settings)
-    score_batches = ScoreBatches(writes, settings)
+    intake = Intake(writes, limits, settings)
+    score_batches = ScoreBatches(writes, limits, settings)
     boards = Boards(client, settings)
     states = States(boards, top_cache)
     streams = Streams(states, settings.streams_max, time.monotonic)
@@ -88,18 +97,23 @@ def create_app(settings: ServiceSettings) -> Front:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await pool.open()
         log.info("api started", address=f"{settings.api_host}:{settings.api_port}", pid=os.getpid())
-        following = asyncio.create_task(follow_changes(listener, top_cache, streams.changed))
-        beating = asyncio.create_task(streams.run())
+        following = [
+            asyncio.create_task(follow_changes(listener, top_cache, streams.changed)),
+            asyncio.create_task(streams.run()),
+            asyncio.create_task(access.follow(pool)),
+        ]
+        await access.first_read.wait()
         try:
             async with ops_ledger.opened():
                 yield
             await asyncio.gather(intake.drain(), score_batches.drain())
         finally:
-            following.cancel()
-            beating.cancel()
-            await asyncio.gather(following, beating, return_exceptions=True)
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
             await wakeups.aclose()
             await listener.aclose()
+            await counters.aclose()
             await client.aclose()
             await pool.close()
 
@@ -127,7 +141,7 @@ def create_app(settings: ServiceSettings) -> Front:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return Front(app, top_cache, seasons_api.hot, games_api.hot)
+    return Front(app, Gate(access, limits), top_cache, seasons_api.hot, games_api.hot, origins=settings.origins)
 
 
 def create_served_app() -> Front:

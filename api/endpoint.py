@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
@@ -11,8 +12,11 @@ import msgspec
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from api.access import Need, require_season
 from api.answers import Answer, head_of, request_id, send_answer
 from api.errors import error_answer, internal_error
+from api.gate import gate_of
+from shared.api_keys import ApiKey
 from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError, UnavailableError
 from shared.scores import SeasonId, UserId, parse_score, parse_season_id, parse_user_id
 from shared.windows import WINDOWS, Window
@@ -34,11 +38,14 @@ log = structlog.get_logger()
 class Call:
     """One request, as much of it as a handler asks for. What is malformed raises InvalidRequestError."""
 
-    __slots__ = ("_receive", "_whole", "scope")
+    __slots__ = ("_receive", "_whole", "key", "scope")
 
-    def __init__(self, scope: Scope, receive: Receive, whole: bytes | None = None) -> None:
-        """`whole`: the body, where all of it is there already; nothing is received then."""
+    def __init__(
+        self, scope: Scope, receive: Receive, whole: bytes | None = None, *, key: ApiKey | None = None
+    ) -> None:
+        """`whole`: the body, where all of it is there already; nothing is received then. `key`: what it passed by."""
         self.scope = scope
+        self.key = key
         self._receive = receive
         self._whole = whole
 
@@ -55,6 +62,10 @@ class Call:
     @property
     def season_id(self) -> SeasonId:
         return parse_season_id(self.scope["path_params"]["sid"])
+
+    def require_season(self, season_id: SeasonId) -> None:
+        """For a handler that learns its season from the body. Raises ForbiddenError."""
+        require_season(self.key, season_id)
 
     def query(self) -> dict[str, str]:
         """Parameters of the query string; of a repeated one the last counts."""
@@ -108,12 +119,18 @@ Handler: TypeAlias = Callable[[Call], Coroutine[Any, Any, Answer]]
 class Endpoint:
     """The ASGI application around one handler."""
 
-    def __init__(self, handle: Handler) -> None:
+    def __init__(self, handle: Handler, need: Need, *, season_in_body: bool = False) -> None:
+        """`season_in_body`: the path does not say which season it is about; the handler asks `Call.require_season`."""
         self.handle = handle
+        self.need = need
+        self.season_in_body = season_in_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gate = gate_of(scope)
         try:
-            answer = await self.handle(Call(scope, receive))
+            key = gate.admit(scope, self.need, season_in_body=self.season_in_body)
+            handle = partial(self.handle, Call(scope, receive, key=key))
+            answer = await (handle() if key is None else gate.pass_key(key, handle))
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             answer = failed(scope, error)
         await send_answer(scope, send, answer)

@@ -11,14 +11,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from api.answers import Answer, json_answer, request_id
-from shared.errors import LeaderboardError
+from api.answers import Answer, Header, json_answer, rate_limit_headers, request_id
+from shared.errors import LeaderboardError, RateLimitedError, UnauthorizedError
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 _MESSAGES = {
     404: "no such path; see docs/api.md for the ones there are",
     405: "this path does not take that method; the Allow header lists those it takes",
 }
+
+
+# RFC 6750, 3: without the error where no key came at all.
+_CHALLENGES = (b'Bearer realm="leaderboard"', b'Bearer realm="leaderboard", error="invalid_token"')
 
 
 class ErrorBody(msgspec.Struct, frozen=True, rename="camel"):
@@ -28,9 +32,14 @@ class ErrorBody(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def error_answer(scope: Scope, error: LeaderboardError) -> Answer:
-    headers = []
+    headers: list[Header] = []
     if error.retry_after_seconds is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
+    if isinstance(error, RateLimitedError):
+        window, wait = error.window_seconds, error.retry_after_seconds or 1
+        headers += rate_limit_headers(error.limit, error.quota, window, 0, wait)
+    if isinstance(error, UnauthorizedError):
+        headers.append((b"www-authenticate", _CHALLENGES[error.code == "invalid_key"]))
     if error.status == 413:
         # The rest of the body was not read; the connection can't be used for another request.
         headers.append((b"connection", b"close"))

@@ -11,16 +11,20 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import whole_answers
 from api.answers import Answer, head_of, request_id, send_answer, set_request_id
-from api.endpoint import Call, Endpoint
+from api.endpoint import Call, Endpoint, failed
+from api.gate import Gate, set_gate
 from api.top_cache import TopCache
+from shared.errors import LeaderboardError
 from shared.scores import MAX_SEASON_ID_LENGTH, SEASON_ID_CHARACTERS
 
 _CLIENTS_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -32,22 +36,36 @@ _PLAIN_GAMES_URL: Final = re.compile(
     rb"(/api/leaderboard/([a-z]+)(?:/([0-9]{1,19}))?(?:/([0-9]{1,19}))?)(?:\?([!-\"$-~]*))?"
 )
 
+_CORS: Final[dict[str, Any]] = {
+    "allow_methods": ("GET", "POST", "PUT", "DELETE"),
+    "allow_headers": ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-Id"),
+    "expose_headers": (
+        *("ETag", "Idempotent-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"),
+    ),
+    "max_age": 3600,
+}
+
 log = structlog.get_logger()
 
 
 class Front:
     """`hot` are endpoints by method and what follows the season's id in the path, `hot_games` those of the games API by
     method, word and how many ids follow it; they are routes of `app` as well, which serves ids that are not plain. A
-    client's X-Request-Id is kept where it is well-formed."""
+    client's X-Request-Id is kept where it is well-formed. `origins`: whose web pages may call, none = no other's."""
 
     def __init__(
         self,
         app: ASGIApp,
+        gate: Gate,
         top_cache: TopCache,
         hot: Mapping[tuple[str, str], Endpoint],
         hot_games: Mapping[tuple[str, str, int], Endpoint],
+        *,
+        origins: Sequence[str] = (),
     ) -> None:
         self.app = app
+        self._gate = gate
+        self._cors = CORSMiddleware(self._answer, origins, **_CORS) if origins else None
         self._top_cache = top_cache
         self._hot = hot
         self._process = secrets.token_hex(6).encode()
@@ -61,7 +79,9 @@ class Front:
     def finds(self, method: bytes, url: bytes, scope: Scope) -> Endpoint | None:
         """The endpoint of a request that is made all the time, and its scope completed; None for any other request, and
         where the URL is not written as every client does."""
-        plain = None if self._debug else _PLAIN_URL.fullmatch(url)
+        if self._debug or (self._cors is not None and b"origin" in head_of(scope)):
+            return None
+        plain = _PLAIN_URL.fullmatch(url)
         if plain is None:
             return self._finds_game(method, url, scope)
         path, season_id, rest, query = plain.groups()
@@ -74,7 +94,7 @@ class Front:
         return endpoint
 
     def _finds_game(self, method: bytes, url: bytes, scope: Scope) -> Endpoint | None:
-        plain = None if self._debug else _PLAIN_GAMES_URL.fullmatch(url)
+        plain = _PLAIN_GAMES_URL.fullmatch(url)
         if plain is None:
             return None
         path, word, game_id, user_id, query = plain.groups()
@@ -90,22 +110,43 @@ class Front:
     def begin(self, endpoint: Endpoint, scope: Scope, body: bytes) -> Answer | Coroutine[Any, Any, Answer]:
         """The answer of the endpoint that was found, or what will return or raise it (`api.endpoint.failed`)."""
         self._identify(scope)
+        gate, key = self._gate, None
+        if gate.asks:
+            try:
+                key = gate.admit(scope, endpoint.need, season_in_body=endpoint.season_in_body)
+            except LeaderboardError as error:
+                return failed(scope, error)
+            if key is not None and gate.counts_keys:
+                call = Call(scope, _nothing_more, body, key=key)
+                return gate.pass_key(key, partial(self._handle, endpoint, call))
         if scope["method"] == "GET":
             kept = self._kept(scope)
             if kept is not None:
                 return kept
-        return endpoint.handle(Call(scope, _nothing_more, body))
+        return endpoint.handle(Call(scope, _nothing_more, body, key=key))
+
+    async def _handle(self, endpoint: Endpoint, call: Call) -> Answer:
+        kept = self._kept(call.scope) if call.scope["method"] == "GET" else None
+        return kept or await endpoint.handle(call)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         self._identify(scope)
+        set_gate(scope, self._gate)
         if self._debug:
             whole_answers.take(scope)  # it would pass the log by
             send = _logged(scope, send)
+        if self._cors is not None and b"origin" in head_of(scope):
+            whole_answers.take(scope)  # its headers would be missing
+            await self._cors(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        if method in ("GET", "HEAD"):
+        if method in ("GET", "HEAD") and not self._gate.asks:
             kept = self._kept(scope)
             if kept is not None:
                 await send_answer(scope, send, kept)

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import msgspec
 from starlette.routing import Route
 
+from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
 from api.endpoint import Call, Endpoint, whole_number_in, window_in
@@ -98,15 +99,15 @@ class GamesApi:
         self._decoder = msgspec.json.Decoder(GameScore)
         self._version = version("season-leaderboard")
         self.hot: Mapping[tuple[str, str, int], Endpoint] = {
-            ("POST", "score", 0): Endpoint(self.add_score),
-            ("GET", "top", 1): Endpoint(self.top),
-            ("GET", "rank", 2): Endpoint(self.rank),
+            ("POST", "score", 0): Endpoint(self.add_score, Need.WRITE, season_in_body=True),
+            ("GET", "top", 1): Endpoint(self.top, Need.READ),
+            ("GET", "rank", 2): Endpoint(self.rank, Need.READ),
         }
 
     def routes(self) -> list[Route]:
         ids = ("/{game_id}", "/{user_id}")
         return [
-            Route("/api/health", Endpoint(self.health), methods=["GET"]),
+            Route("/api/health", Endpoint(self.health, Need.OPEN), methods=["GET"]),
             *(
                 Route(f"/api/leaderboard/{word}{''.join(ids[:count])}", app, methods=[method])
                 for (method, word, count), app in self.hot.items()
@@ -119,6 +120,7 @@ class GamesApi:
     async def add_score(self, call: Call) -> Answer:
         body = await call.json(self._decoder)
         season_id, user_id = _season(str(body.game_id)), _player(str(body.user_id))
+        call.require_season(season_id)
         if body.score < 0:
             raise InvalidRequestError("score must be 0 or more", code="invalid_score")
         key, at = key_in(call, None), moment_in_time(body.timestamp)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
+from api.access import Need
 from api.answers import Answer, json_answer
 from api.endpoint import Call, Endpoint
 from shared.postgres import Pool
@@ -18,8 +19,8 @@ class HealthApi:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/healthz", Endpoint(self.healthz), methods=["GET"]),
-            Route("/readyz", Endpoint(self.readyz), methods=["GET"]),
+            Route("/healthz", Endpoint(self.healthz, Need.OPEN), methods=["GET"]),
+            Route("/readyz", Endpoint(self.readyz, Need.OPEN), methods=["GET"]),
         ]
 
     async def healthz(self, _call: Call) -> Answer:

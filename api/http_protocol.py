@@ -34,6 +34,8 @@ from api.refusals import (
 
 WRITE_SECONDS: Final = 10.0
 KEEP_ALIVE_SECONDS: Final = 5
+SERVER_HEADERS: Final = [("x-content-type-options", "nosniff")]
+"""On every answer: a browser must not take a body for something else than it says."""
 
 _PIECE_BYTES: Final = 4096
 """The parser gets no more at once: it takes whatever it is given, and a read can bring thousands of requests."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from api.ledger_writes import LedgerWrites
+from api.rate_limits import RateLimits
 from shared.batcher import Batcher
 from shared.scores import Score
 from shared.settings import ServiceSettings
@@ -21,7 +22,8 @@ _LINGER_SECONDS: Final = 0.002
 class Intake:
     """Scores of one API process on their way into the ledger."""
 
-    def __init__(self, writes: LedgerWrites, settings: ServiceSettings) -> None:
+    def __init__(self, writes: LedgerWrites, limits: RateLimits, settings: ServiceSettings) -> None:
+        self._limits = limits
         self._batcher: Batcher[Score, bool] = Batcher(
             writes.store,
             max_batch=settings.intake_batch_max,
@@ -34,9 +36,16 @@ class Intake:
     def submit(self, score: Score) -> Awaitable[bool]:
         """Store the score; comes to whether it had been stored before, under the same key.
 
-        Raises UnavailableError (503) when it can't be, InvalidRequestError or KeyReusedError when it won't be.
+        Raises UnavailableError (503) when it can't be, InvalidRequestError or KeyReusedError when it won't be,
+        RateLimitedError when the player has more than may come.
         """
+        if self._limits.counts_players:
+            return self._submit_counted(score)
         return self._batcher.submit(score)
+
+    async def _submit_counted(self, score: Score) -> bool:
+        await self._limits.take_player(score.user_id)
+        return await self._batcher.submit(score)
 
     async def drain(self) -> None:
         await self._batcher.drain()

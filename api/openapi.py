@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches, openapi_boards, openapi_games, openapi_seasons, openapi_streams
+from api import openapi_batches, openapi_boards, openapi_games, openapi_ops, openapi_seasons, openapi_streams
+from api.access import Need
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
@@ -24,6 +25,7 @@ from api.openapi_parts import (
     KEY_HEADER,
     SID,
     Json,
+    add_access,
     answer,
     json_content,
     operation,
@@ -39,10 +41,11 @@ _STRUCTS: Final = (
     *openapi_batches.STRUCTS,
     *openapi_boards.STRUCTS,
     *openapi_games.STRUCTS,
+    *openapi_ops.STRUCTS,
     *openapi_seasons.STRUCTS,
     *openapi_streams.STRUCTS,
 )
-_EITHER: Final = {"ScoreBody": ("delta", "score")}
+_EITHER: Final = {"ScoreBody": ("delta", "score"), "EventChoice": ("ids", "seasonId")}
 """Of these fields of a body there must be one, and no other of them."""
 
 
@@ -101,6 +104,7 @@ def _paths() -> Json:
         **openapi_boards.paths(season),
         **openapi_streams.paths(season),
         **openapi_games.paths(),
+        **openapi_ops.paths(),
         season: openapi_seasons.season(),
         f"{season}/close": openapi_seasons.close(),
         "/v1/seasons": openapi_seasons.seasons(),
@@ -143,11 +147,22 @@ def _tag(path: str) -> str:
     """Under which heading a page shows it."""
     if path.startswith("/api/"):
         return "Games"
+    if path.startswith("/v1/ops/"):
+        return "Operations"
     if "/scores" in path:
         return "Scores"
     if "/leaderboard" in path or path.startswith("/v1/users"):
         return "Boards"
     return "Seasons" if path.startswith("/v1/seasons") else "Service"
+
+
+def need_of(path: str, method: str) -> Need:
+    """What the endpoint needs; a test compares it with the routes."""
+    if _tag(path) == "Service" or path == "/api/health":
+        return Need.OPEN
+    if method in ("put", "delete") or path.endswith("/close") or path.startswith("/v1/ops/"):
+        return Need.ADMIN
+    return Need.WRITE if method == "post" and path.endswith(("/scores", "/batch", "/score")) else Need.READ
 
 
 @cache
@@ -164,8 +179,9 @@ def document() -> Json:
         schemas[name]["oneOf"] = [{"required": [field]} for field in fields]
     paths = _paths()
     for path, operations in paths.items():
-        for found in operations.values():
+        for method, found in operations.items():
             found["tags"] = [_tag(path)]
+            add_access(found, need_of(path, method))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -175,7 +191,18 @@ def document() -> Json:
             "`not_found`, a method that a path does not take 405 `method_not_allowed` with an Allow header.",
         },
         "paths": paths,
-        "components": {"schemas": schemas, "headers": HEADERS},
+        "components": {
+            "schemas": schemas,
+            "headers": HEADERS,
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key that `leaderboard keys create` made. As long as none was made, none is "
+                    "needed where only the machine itself reaches the service, or where it was told so.",
+                }
+            },
+        },
     }
 
 
@@ -189,4 +216,4 @@ def _encoded() -> bytes:
 
 
 def route() -> Route:
-    return Route(PATH, Endpoint(_serve), methods=["GET"])
+    return Route(PATH, Endpoint(_serve, Need.OPEN), methods=["GET"])

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from api.access import Need
 from api.errors import ErrorBody
 from api.refusals import HEAD_TIMEOUT, HEAD_TOO_LARGE, INVALID_HTTP, URL_TOO_LONG
 from shared import scores
@@ -63,6 +64,7 @@ _MESSAGES: Final = {
     "season_not_started": "season spring-26 takes no scores yet; GET /v1/seasons/spring-26 says from when",
     "wrong_aggregation": "season spring-26 adds up what its players get: send delta, the points to add, not score",
     "season_has_scores": "season spring-26 has scores: its aggregation sum and order desc stay what they are",
+    "already_running": "a rebuild is under way in this process; wait for its end, or end the request that it serves",
     "season_not_found": "there is no season spring-26: PUT makes one, and so does a first score",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
@@ -80,6 +82,11 @@ _MESSAGES: Final = {
     "body_timeout": "the body did not arrive within 10 s",
     "body_too_large": "the body must be at most 1048576 bytes",
     "internal_error": "internal error; please report it with the requestId",
+    "unauthorized": "this needs a key: send the header Authorization: Bearer <key>",
+    "invalid_key": "the key is not known, was revoked, or is incomplete",
+    "insufficient_scope": "this needs a key with the scope write",
+    "wrong_season": "the key is for seasons that begin with eu-, not for this season",
+    "rate_limited": "more than 100 requests with this key in a second; try again in 1 s",
     "overloaded": "too many requests wait; not stored, try again shortly",
     "deadline_exceeded": "not done within 3 s; try again shortly",
     "postgres_unavailable": "the ledger does not answer; try again shortly",
@@ -87,6 +94,11 @@ _MESSAGES: Final = {
     **{refusal.code: refusal.message for refusal in (INVALID_HTTP, HEAD_TIMEOUT, URL_TOO_LONG, HEAD_TOO_LARGE)},
 }
 
+_ERROR_HEADERS: Final = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
+}
 _ON_EVERY_PATH: Final = {
     400: ["invalid_http"],
     408: ["head_timeout"],
@@ -126,6 +138,7 @@ HEADERS: Final[Json] = {
         "required": True,
         "schema": {"type": "string", "enum": ["no-cache", "no-store"]},
     },
+    "WWW-Authenticate": {"description": "As RFC 6750 has it.", "required": True, "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},
 }
 KEY_HEADER: Final[Json] = {
@@ -179,8 +192,24 @@ def _error(status: int, codes: list[str]) -> Json:
     examples = {
         code: {"value": {"error": _MESSAGES[code], "code": code, "requestId": "695a98e52c36-27105"}} for code in codes
     }
-    found = answer(", ".join(f"`{code}`" for code in codes), schema, None, *(["Retry-After"] if status == 503 else []))
+    found = answer(", ".join(f"`{code}`" for code in codes), schema, None, *_ERROR_HEADERS.get(status, ()))
     return {**found, "content": {"application/json": {"schema": schema, "examples": examples}}}
+
+
+def add_access(found: Json, need: Need) -> None:
+    """To an operation: which key it needs, and what is answered without."""
+    if need is Need.OPEN:
+        found["security"] = []
+        return
+    # Whether reading needs a key too, settings say.
+    found["security"] = [{"key": []}, {}] if need is Need.READ else [{"key": []}]
+    refusals = {
+        401: ["unauthorized", "invalid_key"],
+        403: ["insufficient_scope", "wrong_season"],
+        429: ["rate_limited"],
+    }
+    responses = found["responses"] | {str(status): _error(status, codes) for status, codes in refusals.items()}
+    found["responses"] = dict(sorted(responses.items()))
 
 
 def schema_of(struct: type[msgspec.Struct]) -> Json:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import msgspec
 from starlette.routing import Route
 
+from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.endpoint import Call, Endpoint, whole_number_in
 from api.ops_ledger import OpsLedger
@@ -120,11 +121,11 @@ class OpsApi:
 
     def routes(self) -> list[Route]:
         return [
-            Route(f"{OPS}/outbox", Endpoint(self.outbox), methods=["GET"]),
-            Route(f"{OPS}/activity", Endpoint(self.activity), methods=["GET"]),
-            Route(f"{OPS}/failed", Endpoint(self.failed), methods=["GET"]),
-            Route(f"{OPS}/failed/retry", Endpoint(self.retry), methods=["POST"]),
-            Route(f"{OPS}/failed/discard", Endpoint(self.discard), methods=["POST"]),
+            Route(f"{OPS}/outbox", Endpoint(self.outbox, Need.ADMIN), methods=["GET"]),
+            Route(f"{OPS}/activity", Endpoint(self.activity, Need.ADMIN), methods=["GET"]),
+            Route(f"{OPS}/failed", Endpoint(self.failed, Need.ADMIN), methods=["GET"]),
+            Route(f"{OPS}/failed/retry", Endpoint(self.retry, Need.ADMIN), methods=["POST"]),
+            Route(f"{OPS}/failed/discard", Endpoint(self.discard, Need.ADMIN), methods=["POST"]),
         ]
 
     async def outbox(self, _call: Call) -> Answer:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import msgspec
 from starlette.routing import Route
 
+from api.access import Need
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.ops_api import OPS
@@ -41,8 +42,8 @@ class OpsWork:
 
     def routes(self) -> list[Route]:
         return [
-            Route(f"{OPS}/verify", Endpoint(self.verify), methods=["POST"]),
-            Route(f"{OPS}/rebuild", Endpoint(self.rebuild), methods=["POST"]),
+            Route(f"{OPS}/verify", Endpoint(self.verify, Need.ADMIN), methods=["POST"]),
+            Route(f"{OPS}/rebuild", Endpoint(self.rebuild, Need.ADMIN), methods=["POST"]),
         ]
 
     async def verify(self, call: Call) -> Answer:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from starlette.routing import Route
 
+from api.access import Need
 from api.answers import Answer, Header, TaggedAnswer
 from api.endpoint import Call, Endpoint
 
@@ -25,7 +26,9 @@ _TYPES: Final = {
 def file_routes(folder: Path, files: Mapping[str, str], headers: Sequence[Header] = ()) -> list[Route]:
     """A route for each path, to the file of that name in the folder; read once. `headers` go with each of them."""
     return [
-        Route(path, Endpoint(_serving(folder / name, tuple(headers))), methods=["GET"], include_in_schema=False)
+        Route(
+            path, Endpoint(_serving(folder / name, tuple(headers)), Need.OPEN), methods=["GET"], include_in_schema=False
+        )
         for path, name in files.items()
     ]
 

@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.routing import Route
 
+from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
 from api.cursors import season_behind
@@ -69,8 +70,8 @@ class RankLookups:
 
     def routes(self) -> list[Route]:
         return [
-            Route(f"{ANY_SEASON}/leaderboard/ranks", Endpoint(self.of_players), methods=["POST"]),
-            Route("/v1/users/{uid:anything}/ranks", Endpoint(self.of_user), methods=["GET"]),
+            Route(f"{ANY_SEASON}/leaderboard/ranks", Endpoint(self.of_players, Need.READ), methods=["POST"]),
+            Route("/v1/users/{uid:anything}/ranks", Endpoint(self.of_user, Need.READ), methods=["GET"]),
         ]
 
     async def of_players(self, call: Call) -> Answer:

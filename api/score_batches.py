@@ -6,14 +6,15 @@ Bounded, so that batches take neither all connections nor all memory: bodies are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.routing import Route
 
-from api.answers import Answer, json_answer, request_id
+from api.access import Need
+from api.answers import Answer, Header, json_answer, request_id
 from api.batch_format import (
     NDJSON,
     QUEUED,
@@ -28,9 +29,17 @@ from api.batch_format import (
 )
 from api.endpoint import MAX_BODY_BYTES, Call, Endpoint
 from api.ledger_writes import CONFLICTS, LedgerWrites, Result
+from api.rate_limits import RateLimits
 from api.season_paths import ANY_SEASON
 from shared.batcher import Batcher
-from shared.errors import BodyTooLargeError, InvalidRequestError, LeaderboardError, OverloadedError, UnavailableError
+from shared.errors import (
+    BodyTooLargeError,
+    InvalidRequestError,
+    LeaderboardError,
+    OverloadedError,
+    RateLimitedError,
+    UnavailableError,
+)
 from shared.scores import Score, SeasonId
 from shared.settings import ServiceSettings
 
@@ -67,8 +76,9 @@ class _Batch:
 class ScoreBatches:
     """Batches of scores of one API process on their way into the ledger."""
 
-    def __init__(self, writes: LedgerWrites, settings: ServiceSettings) -> None:
+    def __init__(self, writes: LedgerWrites, limits: RateLimits, settings: ServiceSettings) -> None:
         self._writes = writes
+        self._limits = limits
         self._bodies_bytes = 0
         self._batcher: Batcher[_Batch, list[ItemResult]] = Batcher(
             self._store,
@@ -79,7 +89,7 @@ class ScoreBatches:
         )
 
     def routes(self) -> list[Route]:
-        return [Route(f"{ANY_SEASON}/scores/batch", Endpoint(self.add_scores), methods=["POST"])]
+        return [Route(f"{ANY_SEASON}/scores/batch", Endpoint(self.add_scores, Need.WRITE), methods=["POST"])]
 
     async def add_scores(self, call: Call) -> Answer:
         season_id = call.season_id
@@ -97,8 +107,8 @@ class ScoreBatches:
         queued, replayed = results.count(QUEUED), results.count(REPLAYED)
         if queued + replayed == 0:
             message = "every score of the batch was refused; results says why"
-            status = 409 if all(result.code in CONFLICTS for result in results) else 400
-            return json_answer(BatchRefused(message, "batch_refused", request_id(call.scope), results), status)
+            body = BatchRefused(message, "batch_refused", request_id(call.scope), results)
+            return json_answer(body, *_status(results))
         return json_answer(BatchQueued(season_id, queued, replayed, len(results) - queued - replayed, results), 202)
 
     async def drain(self) -> None:
@@ -133,6 +143,10 @@ class ScoreBatches:
 
     async def _store_one(self, batch: _Batch) -> list[ItemResult]:
         items = batch.read()
+        places = [place for place, item in enumerate(items) if isinstance(item, Score)]
+        beyond = await self._limits.refused_places([item.user_id for item in items if isinstance(item, Score)])
+        for number, error in beyond.items():
+            items[places[number]] = refused(error)
         scores = [item for item in items if isinstance(item, Score)]
         stored = iter(await self._writes.store(scores) if scores else ())
         return [_told(next(stored)) if isinstance(item, Score) else item for item in items]
@@ -143,6 +157,14 @@ async def _body(call: Call, take: Callable[[int], None]) -> bytearray:
         return await call.body(take)
     except BodyTooLargeError as error:
         raise BodyTooLargeError(f"{error.message}; send it as two batches") from error
+
+
+def _status(results: Sequence[ItemResult]) -> tuple[int, Sequence[Header]]:
+    """The status, and further headers, of a batch of which nothing was taken."""
+    codes = {result.code for result in results}
+    if codes == {RateLimitedError.code}:
+        return 429, ((b"retry-after", b"60"),)
+    return (409 if codes <= CONFLICTS else 400), ()
 
 
 def _told(result: Result) -> ItemResult:

@@ -48,9 +48,11 @@ class ByMethod:
     def route(self, path: str) -> Route:
         return Route(path, self, methods=list(self._endpoints))
 
+    def endpoint(self, method: str) -> Endpoint:
+        return self._endpoints["GET" if method == "HEAD" else method]
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        await self._endpoints[method](scope, receive, send)
+        await self.endpoint(scope["method"])(scope, receive, send)
 
 
 register_url_convertor("anything", Anything())

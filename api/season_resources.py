@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 from starlette.routing import Route
 
+from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
 from api.cursors import season_behind
@@ -91,11 +92,12 @@ class SeasonResources:
         self._decoder = msgspec.json.Decoder(SeasonBody)
 
     def routes(self) -> list[Route]:
-        get, put, delete = Endpoint(self.get), Endpoint(self.put), Endpoint(self.delete)
+        get = Endpoint(self.get, Need.READ)
+        put, delete = Endpoint(self.put, Need.ADMIN), Endpoint(self.delete, Need.ADMIN)
         return [
-            Route(SEASONS, Endpoint(self.page), methods=["GET"]),
+            Route(SEASONS, Endpoint(self.page, Need.READ), methods=["GET"]),
             ByMethod({"GET": get, "PUT": put, "DELETE": delete}).route(f"{SEASONS}/{{sid}}"),
-            Route(f"{ANY_SEASON}/close", Endpoint(self.close), methods=["POST"]),
+            Route(f"{ANY_SEASON}/close", Endpoint(self.close, Need.ADMIN), methods=["POST"]),
             OnlyItsMethod(WRONG_SEASON, delete, methods=["DELETE"]),
         ]
 

@@ -9,6 +9,7 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 from starlette.routing import Route
 
+from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards, Page, Placing
 from api.cursors import cursor_behind, place_of
@@ -114,10 +115,10 @@ class SeasonsApi:
         self._top_cache = top_cache
         self._score_decoder = msgspec.json.Decoder(ScoreBody)
         self.hot: Mapping[tuple[str, str], Endpoint] = {
-            ("POST", "scores"): Endpoint(self.add_score),
-            ("GET", "leaderboard/top"): Endpoint(self.top),
-            ("GET", "leaderboard/rank"): Endpoint(self.rank),
-            ("GET", "leaderboard/around"): Endpoint(self.around),
+            ("POST", "scores"): Endpoint(self.add_score, Need.WRITE),
+            ("GET", "leaderboard/top"): Endpoint(self.top, Need.READ),
+            ("GET", "leaderboard/rank"): Endpoint(self.rank, Need.READ),
+            ("GET", "leaderboard/around"): Endpoint(self.around, Need.READ),
         }
 
     def routes(self) -> list[Route]:

@@ -10,6 +10,7 @@ from starlette.routing import Route
 from starlette.types import Message, Scope, Send
 
 from api import open_answers
+from api.access import Need
 from api.answers import NO_STORE, Answer
 from api.endpoint import Call, Endpoint, ties_in, user_id_in, whole_number_in, window_in
 from api.season_paths import ANY_SEASON
@@ -32,7 +33,7 @@ class StreamsApi:
         self._clock = clock
 
     def routes(self) -> list[Route]:
-        return [Route(f"{ANY_SEASON}/leaderboard/stream", Endpoint(self.stream), methods=["GET"])]
+        return [Route(f"{ANY_SEASON}/leaderboard/stream", Endpoint(self.stream, Need.READ), methods=["GET"])]
 
     async def stream(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()

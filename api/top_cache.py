@@ -88,9 +88,13 @@ class TopCache:
         return kept.answer
 
     async def fetch(self, key: Key | None, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> TaggedAnswer:
-        """The answer whose body `load` returns, called once for all who ask at the same time. Raises what it raises."""
+        """The kept answer, else the one whose body `load` returns, called once for all who ask at the same time. Raises
+        what it raises."""
         if key is None:
             return TaggedAnswer(await load())
+        kept = self.get(key)
+        if kept is not None:
+            return kept
         flight = self._flights.get(key)
         if flight is None:
             flight = _Flight(season_id, asyncio.ensure_future(_tagged(load)), time.monotonic())
@@ -125,7 +129,6 @@ class TopCache:
             self._forget(key)
             return
         answer = flight.task.result()
-        self._forget(key)  # were it looked up although an answer is kept, the count of bytes must stay right
         self._kept[key] = _Kept(flight.season_id, answer, flight.started + _MAX_AGE_SECONDS)
         self._bytes += len(answer.body) + _ENTRY_BYTES
         while self._bytes > _MAX_BYTES:

@@ -27,6 +27,20 @@ class InvalidRequestError(LeaderboardError):
     code = "invalid_request"
 
 
+class UnauthorizedError(LeaderboardError):
+    """The request needs a key and has none, or one that holds no longer."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class ForbiddenError(LeaderboardError):
+    """The key is right, and does not allow this."""
+
+    status = 403
+    code = "forbidden"
+
+
 class NotOnBoardError(LeaderboardError):
     status = 404
     code = "not_on_board"
@@ -54,6 +68,20 @@ class KeyReusedError(LeaderboardError):
 
     status = 422
     code = "idempotency_key_reused"
+
+
+class RateLimitedError(LeaderboardError):
+    """More came than may: `quota` within `window_seconds`, by the limit of that name. Nothing was stored."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, limit: str, quota: int, window_seconds: int, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.quota = quota
+        self.window_seconds = window_seconds
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UnavailableError(LeaderboardError):

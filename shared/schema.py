@@ -18,6 +18,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -202,4 +203,26 @@ window_buckets = Table(
     # Scores of the same minute change it in place.
     postgresql_with={"fillfactor": "80", **_EAGER_VACUUM},
     comment="What each player reached in each minute of the last 7 days, in seasons with windows.",
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", _ID, primary_key=True),
+    # What an operator calls it.
+    Column("name", Text, nullable=False),
+    # SHA-256 of the whole key.
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    # With what the ids of its seasons begin; empty = all seasons.
+    Column("season_prefixes", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    _created_at(),
+    # While it is rotated, the secret of before holds as well.
+    Column("rotated_at", DateTime(timezone=True)),
+    Column("previous_digest", LargeBinary),
+    Column("previous_until", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    CheckConstraint("scopes <@ array['read', 'write', 'admin'] and cardinality(scopes) > 0", name="scopes"),
+    CheckConstraint("length(digest) = 32", name="digest"),
+    comment="Keys that requests are allowed by. The key itself is kept nowhere; revoked ones stay as rows.",
 )

@@ -5,13 +5,18 @@ The only module that reads the environment. README lists the same names, units a
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+_ADMIN_KEY: Final = re.compile(r"[A-Za-z0-9._~+/=-]{24,200}")
+_ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:]+\](?::[0-9]{1,5})?")
 
 
 class SettingsError(Exception):
@@ -29,6 +34,25 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="address the API listens on")
     api_port: Port = Field(8080, description="port the API listens on")
     api_workers: int = Field(2, ge=1, le=256, description="API processes behind that port")
+    admin_key: SecretStr | None = Field(
+        None, description="a key that allows everything, 24 characters or more, beside those of `leaderboard keys`"
+    )
+    allow_anonymous: bool = Field(
+        False, description="serve everybody on any address while no key was ever made; on loopback that is so anyway"
+    )
+    read_access: Literal["open", "keyed"] = Field(
+        "open", description="once there are keys: whether reading boards needs one (keyed) or not (open)"
+    )
+    rate_limit_key_per_second: int = Field(
+        0, ge=0, le=1_000_000, description="requests per second and key, beyond that 429; 0 = no limit"
+    )
+    rate_limit_player_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="scores per minute and player, beyond that 429; 0 = no limit"
+    )
+    cors_origins: str | None = Field(
+        None, description="web pages that may call the API, as https://game.example, several with commas, or *"
+    )
+
     db_pool_max: int = Field(50, ge=2, le=1000, description="PostgreSQL connections per process, at most")
     request_timeout_ms: int = Field(3000, ge=50, le=60_000, description="deadline of a request, milliseconds; then 503")
     intake_queue_max: int = Field(
@@ -72,7 +96,32 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that is started with them."""
-        return {name.upper(): str(value) for name, value in self.model_dump().items() if value is not None}
+        values = {name: value for name, value in self.model_dump().items() if value is not None}
+        if self.admin_key is not None:
+            values["admin_key"] = self.admin_key.get_secret_value()
+        return {name.upper(): str(value) for name, value in values.items()}
+
+    @property
+    def origins(self) -> list[str]:
+        """Of `cors_origins` each one."""
+        return [origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip()]
+
+    @field_validator("admin_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _ADMIN_KEY.fullmatch(value.get_secret_value()):
+            raise ValueError(
+                "must be 24 to 200 letters, digits and . _ ~ + / - =, as a header can carry: `openssl rand -hex 32`"
+            )
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _web_origins(cls, value: str | None) -> str | None:
+        for origin in filter(None, map(str.strip, (value or "").split(","))):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"must be origins as https://game.example, without a path, or *; {origin!r} is none")
+        return value
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -94,7 +143,7 @@ class ServiceSettings(Settings):
     redis_url: str = Field(description="Redis or Valkey, the projection: redis://, rediss:// or unix://")
 
 
-_MAY_HOLD_A_PASSWORD = ("POSTGRES_DSN", "REDIS_URL")
+_MAY_HOLD_A_SECRET = ("POSTGRES_DSN", "REDIS_URL", "ADMIN_KEY")
 
 S = TypeVar("S", bound=Settings)
 
@@ -107,7 +156,7 @@ def _load(kind: type[S]) -> S:
         for mistake in error.errors():
             name = str(mistake["loc"][0]).upper()
             wrong = "is required" if mistake["type"] == "missing" else mistake["msg"]
-            if mistake["type"] != "missing" and name not in _MAY_HOLD_A_PASSWORD:
+            if mistake["type"] != "missing" and name not in _MAY_HOLD_A_SECRET:
                 wrong += f", not {mistake['input']!r}"
             lines.append(f"  {name}: {wrong}")
         raise SettingsError("settings are wrong (environment or .env):\n" + "\n".join(lines)) from error

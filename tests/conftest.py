@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 
 from api.app import create_app
 from api.direct_protocol import DirectHttpProtocol
+from api.http_protocol import SERVER_HEADERS
 from cli.embedded import process
 from cli.embedded.account import server_account
 from cli.embedded.memory import free_port
@@ -207,7 +208,14 @@ async def serving(app):
     """Serve the application over TCP; yields its base URL."""
     server = InThread(
         uvicorn.Config(
-            app, port=0, log_config=None, access_log=False, http=DirectHttpProtocol, ws="none", proxy_headers=False
+            app,
+            port=0,
+            log_config=None,
+            access_log=False,
+            http=DirectHttpProtocol,
+            ws="none",
+            proxy_headers=False,
+            headers=SERVER_HEADERS,
         )
     )
     task = asyncio.create_task(server.serve())

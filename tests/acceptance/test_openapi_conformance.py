@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import serving
+from pydantic import SecretStr
 
 from api.app import create_app
 from worker.app import run_worker
@@ -19,6 +20,8 @@ from worker.app import run_worker
 HERE = Path(__file__).parent
 SEED = os.environ.get("OPENAPI_SEED", "20261124")
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "60"))
+
+KEY = "the-admin-key-of-this-test"
 
 NOT_CHECKED = [
     "use_after_free",  # a season that was deleted is an empty board, not a 404
@@ -28,7 +31,8 @@ NOT_CHECKED = [
 @pytest.mark.timeout(120 + EXAMPLES)
 async def test_the_service_keeps_to_its_document(settings, tmp_path, eventually, truth):
     stop = asyncio.Event()
-    async with serving(create_app(settings)) as base_url:
+    keyed = settings.model_copy(update={"admin_key": SecretStr(KEY)})
+    async with serving(create_app(keyed)) as base_url:
         worker = asyncio.create_task(run_worker(settings, stop))
         try:
             process = await asyncio.create_subprocess_exec(
@@ -36,6 +40,7 @@ async def test_the_service_keeps_to_its_document(settings, tmp_path, eventually,
                 *("--config-file", HERE / "schemathesis.toml"),
                 "run",
                 f"{base_url}/openapi.json",
+                *("--header", f"Authorization: Bearer {KEY}"),
                 *("--exclude-checks", ",".join(NOT_CHECKED)),
                 *("--seed", SEED, "--max-examples", str(EXAMPLES)),
                 *("--generation-database", "none", "--request-timeout", "20", "--no-color", "--warnings", "off"),

@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.app import create_app
-from api.openapi import document
+from api.openapi import document, need_of
+from api.season_paths import ByMethod
 from cli.migrations import ROOT
 from shared import errors
 
@@ -32,6 +33,19 @@ def test_it_describes_each_route_and_no_other():
     assert described == routes
 
 
+def test_it_says_what_each_route_needs():
+    front = create_app(make_settings("postgresql://nobody", "redis://nobody"))
+    needed = {
+        (re.sub(r":\w+}", "}", route.path), method.lower()): endpoint.need
+        for route in front.app.routes
+        if route.include_in_schema
+        for method in route.methods - {"HEAD"}
+        for endpoint in [route.app.endpoint(method) if isinstance(route.app, ByMethod) else route.app]
+    }
+    said = {(path, method): need_of(path, method) for path, item in document()["paths"].items() for method in item}
+    assert said == needed
+
+
 def responses():
     for path, item in document()["paths"].items():
         for method, operation in item.items():
@@ -50,7 +64,8 @@ def test_its_answers_obey_their_schemas(status, response):
     examples = [example["value"] for example in content.get("examples", {}).values()] or [content["example"]]
     for example in examples:
         assert_valid(content["schema"], example)
-    assert ("Retry-After" in response["headers"]) == (status == "503" and "code" in examples[0])
+    assert ("Retry-After" in response["headers"]) == (status in ("429", "503") and "code" in examples[0])
+    assert ("WWW-Authenticate" in response["headers"]) == (status == "401")
 
 
 def test_its_parameters_and_bodies_obey_their_schemas():
