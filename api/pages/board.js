@@ -28,7 +28,7 @@ const view = {
   userId: asked.get("user"),
 };
 const root = document.documentElement;
-const shown = { feed: null, movements: null, season: null, top: null, changedAt: null, announced: 0, pending: null };
+const shown = { feed: null, movements: null, season: null, top: null, changedAt: null, announced: -Infinity, pending: null };
 
 const rows = new Rows(find("#rows"), (userId) => pickPlayer(userId));
 const player = new Player(pickPlayer);

@@ -1,7 +1,7 @@
 // The page on /ops: figures every two seconds, and what an operator does about them.
 
 import { element, find, say } from "/pages/elements.js";
-import { number, plural, rough, span } from "/pages/format.js";
+import { number, rough, span } from "/pages/format.js";
 import { keyForm } from "/pages/key_form.js";
 import { FailedEvents } from "/pages/ops_failed.js";
 import { Work } from "/pages/ops_work.js";
@@ -98,7 +98,7 @@ async function turn() {
       showGauge(gauge);
       showActivity(await ask("/v1/ops/activity"));
       await showReadiness();
-      state("live", `Live · ${plural(gauge.pending, "event")} waiting`);
+      state("live", "Live");
     }
   } catch (error) {
     trouble(error);

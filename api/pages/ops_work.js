@@ -85,11 +85,16 @@ export class Work {
     say(told, "Started.");
     this.#busy(true);
     let ended = false;
+    let seasons = 0;
     try {
       const response = await send(`/v1/ops/${what}`, { method: "POST", body, signal: this.stop.signal });
       for await (const text of linesOf(response)) {
         const line = JSON.parse(text);
-        if (line.type === "season") results.append(...rowsOf(line));
+        if (line.type === "season") {
+          results.append(...rowsOf(line));
+          seasons += 1;
+          if (progress.max > 1) progress.value = seasons;
+        }
         if (line.type === "progress") this.#progress(line);
         if (line.type === "failed") throw new Refusal(0, line.code, line.error);
         if (line.type === "finished") {

@@ -10,14 +10,17 @@ const shape = (name, attributes) => {
   return made;
 };
 
-/** Points of a line through `values`, as wide as `most` of them, the newest on the right. */
-export function points(values, most) {
+const FEWEST = 20; // fewer begin on the right, so that the first ones are no cliffs
+
+/** Points of a line through `values`, the newest on the right. */
+export function points(values) {
   const top = Math.max(1, ...values);
-  const step = WIDTH / (most - 1);
+  const step = WIDTH / (Math.max(FEWEST, values.length) - 1);
   const first = WIDTH - step * (values.length - 1);
   return values.map((value, n) => [first + n * step, HEIGHT - 3 - (value / top) * (HEIGHT - 8)]);
 }
 
+/** Of the last `most` values. */
 export class Spark {
   constructor(where, most) {
     this.most = most;
@@ -32,7 +35,7 @@ export class Spark {
   add(value) {
     this.values.push(value);
     if (this.values.length > this.most) this.values.shift();
-    const line = points(this.values, this.most);
+    const line = points(this.values);
     this.line.setAttribute("points", line.map(String).join(" "));
     const area = [[line[0][0], HEIGHT], ...line, [WIDTH, HEIGHT]];
     this.area.setAttribute("points", area.map(String).join(" "));
