@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
-from starlette.types import Scope, Send
+from starlette.types import Message, Scope, Send
 
 from api import whole_answers
 
@@ -27,28 +27,40 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 JSON: Final = b"application/json"
 
 
+GoOn: TypeAlias = Callable[[Scope, Send, Message], Awaitable[None]]
+"""Is given the message that begins the answer, sends it and what follows, for as long as it likes."""
+
+
 class Answer(NamedTuple):
-    """A body; none with status 304. `headers` go beside those that every answer has."""
+    """A body; none with status 304. `headers` go beside those that every answer has. With `go_on` there is no body of
+    known length: it sends all that there is to send, but to HEAD."""
 
     status: int
     body: bytes
     headers: Sequence[Header] = ()
     content_type: bytes = JSON
+    go_on: GoOn | None = None
 
 
 def json_answer(value: Any, status: int = 200, headers: Sequence[Header] = ()) -> Answer:
     return Answer(status, msgspec.json.encode(value), headers)
 
 
+def name_of(body: bytes) -> bytes:
+    """16 hexadecimal digits that another body has not."""
+    return hashlib.blake2b(body, digest_size=8).hexdigest().encode()
+
+
 class TaggedAnswer:
     """A body and its ETag (RFC 9110, 8.8.3)."""
 
-    __slots__ = ("_tag", "_unchanged", "_whole", "body")
+    __slots__ = ("_tag", "_unchanged", "_whole", "body", "name")
 
-    def __init__(self, body: bytes, content_type: bytes = JSON) -> None:
+    def __init__(self, body: bytes, content_type: bytes = JSON, further: Sequence[Header] = ()) -> None:
         self.body = body
-        self._tag = b'"%b"' % hashlib.blake2b(body, digest_size=8).hexdigest().encode()
-        headers = ((b"etag", self._tag), _NO_CACHE)
+        self.name = name_of(body)
+        self._tag = b'"%b"' % self.name
+        headers = ((b"etag", self._tag), _NO_CACHE, *further)
         self._whole = Answer(200, body, headers, content_type)
         self._unchanged = Answer(304, b"", headers)
 
@@ -70,24 +82,31 @@ def rate_limit_headers(limit: str, quota: int, window_seconds: int, left: int, r
 
 async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
     """Send it, with the id of its request."""
-    status, body, _, _ = answer
-    set_status(scope, status)
+    status, body, go_on = answer.status, answer.body, answer.go_on
+    if go_on is None:
+        set_status(scope, status)
     lines = header_lines(scope, answer)
     send_whole = whole_answers.take(scope)
     # With 413 the server must see that the connection ends.
-    if send_whole is not None and status != 413 and send_whole(status, lines, body):
+    if send_whole is not None and status != 413 and go_on is None and send_whole(status, lines, body):
         return
     headers = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    start = {"type": "http.response.start", "status": status, "headers": headers}
+    if go_on is not None and scope["method"] != "HEAD":
+        await go_on(scope, send, start)
+        return
+    await send(start)
     await send({"type": "http.response.body", "body": body})
 
 
 def header_lines(scope: Scope, answer: Answer) -> bytes:
     """All headers of the answer to this request but those of the server itself, as they go over the wire."""
-    status, body, headers, content_type = answer
+    status, body, headers, content_type, go_on = answer
     further = b"".join([b"%b: %b\r\n" % header for header in headers]) if headers else b""
     if status == 304:
         return b"%bx-request-id: %b\r\n" % (further, scope[_REQUEST_ID])
+    if go_on is not None:
+        return b"content-type: %b\r\n%bx-request-id: %b\r\n" % (content_type, further, scope[_REQUEST_ID])
     return b"content-type: %b\r\ncontent-length: %d\r\n%bx-request-id: %b\r\n" % (
         content_type,
         len(body),
@@ -101,7 +120,7 @@ def set_status(scope: Scope, status: int) -> None:
 
 
 def status_of(scope: Scope) -> int | None:
-    """What the request was answered with, None where it was not, or by a stream."""
+    """What the request was answered with, None where it was not, or goes on."""
     status: int | None = scope.get(_STATUS)
     return status
 

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 import structlog
 from starlette.applications import Starlette
 
-from api import docs_pages, openapi
+from api import docs_pages, openapi, pages_site
 from api.access import Access
 from api.board_changes import follow_changes
 from api.boards import Boards
@@ -26,14 +27,20 @@ from api.intake import Intake
 from api.ledger_reads import LedgerReads
 from api.ledger_writes import LedgerWrites
 from api.metrics import ApiMetrics
+from api.ops_api import OpsApi
+from api.ops_ledger import OpsLedger
+from api.ops_work import OpsWork
 from api.rank_lookups import RankLookups
 from api.rate_limits import RateLimits
 from api.resets import Resets
 from api.score_batches import ScoreBatches
 from api.season_resources import SeasonResources
 from api.seasons_api import SeasonsApi
+from api.stream_states import States
+from api.streams import Streams
+from api.streams_api import StreamsApi
 from api.top_cache import TopCache
-from shared import garbage
+from shared import garbage, open_files
 from shared.lifetime import die_with_parent
 from shared.logs import configure_logs
 from shared.postgres import connection_settings, create_pool
@@ -44,6 +51,9 @@ from shared.wakeups import Wakeups
 
 _GRACE_SECONDS: Final = 1.0
 """A server that does not even cancel a statement at its own timeout is given up after this much longer."""
+
+_OTHER_FILES: Final = 256
+"""Connections to the servers behind, and of clients that ask and go."""
 
 _COUNTING_SECONDS: Final = 0.25
 """A rate limit is not worth a longer wait; the request passes then."""
@@ -75,25 +85,30 @@ def create_app(settings: ServiceSettings) -> Front:
     access = Access(settings)
     counters = create_client(settings.redis_url, "api-limits", timeout_seconds=_COUNTING_SECONDS, retries=0)
     limits = RateLimits(counters, settings)
-    metrics = ApiMetrics(pool, top_cache, settings.prometheus_multiproc_dir)
+    boards = Boards(client, settings)
+    states = States(boards, top_cache)
+    streams = Streams(states, settings.streams_max, time.monotonic)
+    metrics = ApiMetrics(pool, top_cache, streams, settings.prometheus_multiproc_dir)
     writes = LedgerWrites(pool, wakeups, metrics.committed)
     intake = Intake(writes, limits, settings)
     score_batches = ScoreBatches(writes, limits, settings)
-    boards = Boards(client, settings)
     resets = Resets(pool, Projection(client), settings)
+    ops_ledger = OpsLedger(settings)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await pool.open()
         log.info("api started", address=f"{settings.api_host}:{settings.api_port}", pid=os.getpid())
         following = [
-            asyncio.create_task(follow_changes(listener, top_cache)),
+            asyncio.create_task(follow_changes(listener, top_cache, streams.changed)),
+            asyncio.create_task(streams.run()),
             asyncio.create_task(access.follow(pool)),
             asyncio.create_task(metrics.run()),
         ]
         await access.first_read.wait()
         try:
-            yield
+            async with ops_ledger.opened():
+                yield
             await asyncio.gather(intake.drain(), score_batches.drain())
         finally:
             for task in following:
@@ -116,11 +131,15 @@ def create_app(settings: ServiceSettings) -> Front:
             *score_batches.routes(),
             *season_resources.routes(),
             *rank_lookups.routes(),
+            *StreamsApi(streams, states, time.monotonic).routes(),
             *games_api.routes(),
             *HealthApi(pool, client).routes(),
             metrics.route(),
+            *OpsApi(ops_ledger).routes(),
+            *OpsWork(ops_ledger).routes(),
             openapi.route(),
             *docs_pages.routes(),
+            *pages_site.routes(),
         ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
@@ -144,6 +163,9 @@ def create_served_app() -> Front:
         die_with_parent(signal.SIGTERM, parent.pid)
     settings = load_service_settings()
     configure_logs(settings, "api")
+    files = open_files.raise_limit()
+    if files < settings.streams_max + _OTHER_FILES:
+        log.warning("fewer files may be open than there may be streams", files=files, streams_max=settings.streams_max)
     app = create_app(settings)
     garbage.settle()
     return app

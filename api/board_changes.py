@@ -1,6 +1,9 @@
-"""Listening for changed seasons, so that kept answers are dropped. A hint: without it nothing is kept at all."""
+"""Listening for changed seasons: kept answers are dropped, streams look again. A hint: without it nothing is kept at
+all, and streams look every second."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from api.top_cache import TopCache
 from shared import keys
@@ -9,15 +12,15 @@ from shared.scores import SeasonId
 from shared.subscription import follow
 
 
-async def follow_changes(client: Client, cache: TopCache) -> None:
-    """Drop what changed from the cache until cancelled; close it while nobody can tell.
+async def follow_changes(client: Client, cache: TopCache, changed: Callable[[Sequence[SeasonId]], None]) -> None:
+    """Drop what changed from the cache, then tell `changed`, until cancelled; close the cache while nobody can tell.
 
     `client` must not reconnect by itself: what was published meanwhile would be missed in silence.
     """
-    await follow(
-        client,
-        keys.CHANGES,
-        heard=lambda changed: cache.drop(map(SeasonId, changed.split("\n"))),
-        opened=cache.open,
-        closed=cache.close,
-    )
+
+    def heard(message: str) -> None:
+        season_ids = list(map(SeasonId, message.split("\n")))
+        cache.drop(season_ids)
+        changed(season_ids)
+
+    await follow(client, keys.CHANGES, heard=heard, opened=cache.open, closed=cache.close)

@@ -15,14 +15,14 @@ from api.answers import Answer, head_of, header_lines
 from api.direct_cycle import DirectCycle
 from api.endpoint import Endpoint
 from api.front import Front
-from api.http_protocol import BoundedHttpProtocol
+from api.open_answers import OpenAnswersProtocol
 from api.whole_answers import encoded
 
 _MAX_DIGITS: Final = 4
 """Of a body's length: 9,999 bytes hold any score."""
 
 
-class DirectHttpProtocol(BoundedHttpProtocol):
+class DirectHttpProtocol(OpenAnswersProtocol):
     """One connection. `_ready` is a request that is there as a whole and has not begun; there is no other before it."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

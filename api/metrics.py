@@ -11,7 +11,7 @@ import asyncio
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Final
 
@@ -64,10 +64,11 @@ class Requests:
 class ApiMetrics:
     """`shared`: the folder of all processes behind one port, None = there is one only."""
 
-    def __init__(self, pool: Pool, top_cache: TopCache, shared: Path | None) -> None:
+    def __init__(self, pool: Pool, top_cache: TopCache, streams: Sized, shared: Path | None) -> None:
         self.requests = Requests()
         self._pool = pool
         self._top_cache = top_cache
+        self._streams = streams
         self._shared = shared
         registry = self._registry = own_registry()
         labels = ("route", "method", "status")
@@ -94,6 +95,10 @@ class ApiMetrics:
             name: Gauge(f"leaderboard_pool_{name}", told, registry=registry, multiprocess_mode="livesum")
             for name, told in gauges.items()
         }
+
+        self._streams_open = Gauge(
+            "leaderboard_streams_open", "Live streams.", registry=registry, multiprocess_mode="livesum"
+        )
 
     def route(self) -> Route:
         return Route(PATH, Endpoint(self._serve, Need.METRICS), methods=["GET"], include_in_schema=False)
@@ -128,6 +133,7 @@ class ApiMetrics:
         self._pool_gauges["waiting"].set(found.get("requests_waiting", 0))
         self._pool_gauges["open"].set(found.get("pool_size", 0))
         self._pool_gauges["max"].set(found.get("pool_max", 0))
+        self._streams_open.set(len(self._streams))
 
 
 def label_of(route: str) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches, openapi_boards, openapi_games, openapi_seasons
+from api import openapi_batches, openapi_boards, openapi_games, openapi_ops, openapi_seasons, openapi_streams
 from api.access import Need
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
@@ -41,9 +41,11 @@ _STRUCTS: Final = (
     *openapi_batches.STRUCTS,
     *openapi_boards.STRUCTS,
     *openapi_games.STRUCTS,
+    *openapi_ops.STRUCTS,
     *openapi_seasons.STRUCTS,
+    *openapi_streams.STRUCTS,
 )
-_EITHER: Final = {"ScoreBody": ("delta", "score")}
+_EITHER: Final = {"ScoreBody": ("delta", "score"), "EventChoice": ("ids", "seasonId")}
 """Of these fields of a body there must be one, and no other of them."""
 
 
@@ -100,7 +102,9 @@ def _paths() -> Json:
         f"{season}/scores": {"post": add_score},
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
+        **openapi_streams.paths(season),
         **openapi_games.paths(),
+        **openapi_ops.paths(),
         season: openapi_seasons.season(),
         f"{season}/close": openapi_seasons.close(),
         "/v1/seasons": openapi_seasons.seasons(),
@@ -143,6 +147,8 @@ def _tag(path: str) -> str:
     """Under which heading a page shows it."""
     if path.startswith("/api/"):
         return "Games"
+    if path.startswith("/v1/ops/"):
+        return "Operations"
     if "/scores" in path:
         return "Scores"
     if "/leaderboard" in path or path.startswith("/v1/users"):
@@ -154,7 +160,7 @@ def need_of(path: str, method: str) -> Need:
     """What the endpoint needs; a test compares it with the routes."""
     if _tag(path) == "Service" or path == "/api/health":
         return Need.OPEN
-    if method in ("put", "delete") or path.endswith("/close"):
+    if method in ("put", "delete") or path.endswith("/close") or path.startswith("/v1/ops/"):
         return Need.ADMIN
     return Need.WRITE if method == "post" and path.endswith(("/scores", "/batch", "/score")) else Need.READ
 

@@ -40,7 +40,7 @@ _RANKED: Final = {"rank": 1, "userId": "ann", "score": 25}
 _PLACE: Final = {"rank": 1, "score": 25, "percentile": 100.0}
 _CURSOR: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _QUERY: Final = ["invalid_ties", "invalid_query"]
-_TIES: Final = query(
+TIES_QUERY: Final = query(
     "ties",
     {"type": "string", "enum": list(TIES), "default": "ordinal"},
     "ordinal: equal scores are ranked one behind the other. competition: they share the best rank of them.",
@@ -72,8 +72,12 @@ def paths(season: str) -> Json:
     }
 
 
-def _top() -> Json:
+def limit_of_top() -> Json:
     limit = {"type": "integer", "minimum": 1, "maximum": scores.MAX_TOP_LIMIT, "default": scores.DEFAULT_TOP_LIMIT}
+    return query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT)
+
+
+def _top() -> Json:
     offset = {"type": "integer", "minimum": 0, "maximum": scores.MAX_OFFSET, "default": 0}
     found = {"seasonId": SEASON, "items": [_RANKED], "totalPlayers": 1, "nextCursor": None}
     return operation(
@@ -81,11 +85,11 @@ def _top() -> Json:
         "The best players, best first",
         [
             SID,
-            query("limit", limit, "How many, at most.", scores.DEFAULT_TOP_LIMIT),
+            limit_of_top(),
             query("offset", offset, "How many of the best to leave out.", 0),
             query("cursor", _CURSOR, "nextCursor of the page before; not together with offset."),
             WINDOW,
-            _TIES,
+            TIES_QUERY,
             IF_NONE_MATCH,
         ],
         {
@@ -112,7 +116,7 @@ def _rank() -> Json:
     return operation(
         "rank",
         "A player's rank, 1 = best",
-        [SID, USER, WINDOW, _TIES],
+        [SID, USER, WINDOW, TIES_QUERY],
         {200: answer("The player's place.", schema_of(Rank), found, "Cache-Control")},
         {
             400: ["invalid_season_id", "invalid_user_id", "invalid_window", *_QUERY],
@@ -137,7 +141,7 @@ def _around() -> Json:
             query("score", {"type": "integer", **BOUNDS["score"]}, "The score, instead of a player."),
             query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE),
             WINDOW,
-            _TIES,
+            TIES_QUERY,
         ],
         {200: found},
         {
@@ -161,7 +165,7 @@ def _ranks() -> Json:
     return operation(
         "ranks",
         "The ranks of many players",
-        [SID, WINDOW, _TIES],
+        [SID, WINDOW, TIES_QUERY],
         {200: answer("Each player once.", schema_of(Ranks), found, "Cache-Control")},
         {
             400: [
@@ -194,7 +198,7 @@ def _user_ranks() -> Json:
             query("limit", limit, "How many seasons, at most.", DEFAULT_SEASONS),
             query("cursor", cursor, "nextCursor of the page before; left out: the first page.", SEASON),
             WINDOW,
-            _TIES,
+            TIES_QUERY,
         ],
         {200: answer("In the order of the seasons' ids.", schema_of(UserRanks), found, "Cache-Control")},
         {

@@ -64,6 +64,7 @@ _MESSAGES: Final = {
     "season_not_started": "season spring-26 takes no scores yet; GET /v1/seasons/spring-26 says from when",
     "wrong_aggregation": "season spring-26 adds up what its players get: send delta, the points to add, not score",
     "season_has_scores": "season spring-26 has scores: its aggregation sum and order desc stay what they are",
+    "already_running": "a rebuild is under way in this process; wait for its end, or end the request that it serves",
     "season_not_found": "there is no season spring-26: PUT makes one, and so does a first score",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
-from api.boards import Boards
+from api.boards import Boards, Page, Placing
 from api.cursors import cursor_behind, place_of
 from api.endpoint import Call, Endpoint, score_in, ties_in, user_id_in, whole_number_in, window_in
 from api.intake import Intake
@@ -27,6 +27,7 @@ from shared.scores import (
     IdempotencyKey,
     Score,
     SeasonId,
+    UserId,
     moment_in_time,
     parse_delta,
     parse_epoch,
@@ -142,11 +143,8 @@ class SeasonsApi:
         window, shared = window_in(query), ties_in(query)
 
         async def load() -> bytes:
-            found = await self._boards.top(season_id, limit, offset, behind, window=window, shared=shared)
-            players, total, last = found
-            items = list(map(RankedPlayer, *players))
-            next_cursor = None if last is None else cursor_behind(last)
-            return msgspec.json.encode(Top(season_id, items, total, next_cursor))
+            page = await self._boards.top(season_id, limit, offset, behind, window=window, shared=shared)
+            return top_body(season_id, page)
 
         kept = await self._top_cache.fetch(key_of(call.scope), season_id, load)
         return kept.to(call.header(b"if-none-match"))
@@ -155,8 +153,8 @@ class SeasonsApi:
         season_id, query = call.season_id, call.query()
         user_id = user_id_in(query)
         window, shared = window_in(query), ties_in(query)
-        rank, score, total = await self._boards.rank(season_id, user_id, window=window, shared=shared)
-        return json_answer(Rank(season_id, user_id, rank, score, percentile(rank, total), total), headers=_NOW)
+        place = await self._boards.rank(season_id, user_id, window=window, shared=shared)
+        return json_answer(rank_of(season_id, user_id, place), headers=_NOW)
 
     async def around(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
@@ -173,6 +171,19 @@ class SeasonsApi:
         players = await self._boards.around(season_id, user_id, size, window=window, shared=shared)
         items = list(map(RankedPlayer, *players))
         return json_answer(Around(season_id, user_id, size, items), headers=_NOW)
+
+
+def top_body(season_id: SeasonId, page: Page) -> bytes:
+    """The encoded body that says what the page does."""
+    players, total, last = page
+    items = list(map(RankedPlayer, *players))
+    next_cursor = None if last is None else cursor_behind(last)
+    return msgspec.json.encode(Top(season_id, items, total, next_cursor))
+
+
+def rank_of(season_id: SeasonId, user_id: UserId, place: Placing) -> Rank:
+    rank, score, total = place
+    return Rank(season_id, user_id, rank, score, percentile(rank, total), total)
 
 
 def percentile(rank: int, total: int) -> float:

@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from api.answers import TaggedAnswer
 from shared.scores import SeasonId
+from shared.windows import Window
 
 _MAX_AGE_SECONDS: Final = 1.0
 """Bounds the age of an answer whatever happens to the messages that should have dropped it."""
@@ -41,6 +42,12 @@ def key_of(scope: Scope) -> Key | None:
     """
     query: bytes = scope["query_string"]
     return (scope["path"], query) if _PLAIN_QUERY.fullmatch(query) else None
+
+
+def key_for(season_id: SeasonId, limit: int, window: Window | None, shared: bool) -> Key:
+    """The key of the answer to these parameters, written as most clients write them; windows have keys only here."""
+    query = f"limit={limit}{'&ties=competition' if shared else ''}{'' if window is None else f'&window={window}'}"
+    return f"/v1/seasons/{season_id}/leaderboard/top", query.encode()
 
 
 @dataclass(slots=True)

@@ -57,9 +57,9 @@ class Stack:
         return own + [process.pid for process in self._more_workers]
 
     def apis(self) -> list[int]:
-        """The processes that answer requests; not the one that watches over them."""
-        (watching,) = [pid for pid in children(self._process.pid) if command_line(pid)[-2:] == ["-m", "api"]]
-        return [pid for pid in children(watching) if "spawn_main" in " ".join(command_line(pid))]
+        """The processes that answer requests; not the one that watches over them, where there are several."""
+        (first,) = [pid for pid in children(self._process.pid) if command_line(pid)[-2:] == ["-m", "api"]]
+        return [pid for pid in children(first) if "spawn_main" in " ".join(command_line(pid))] or [first]
 
     def resident_megabytes(self) -> dict[str, list[float]]:
         """RSS of each process of api and worker."""

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cli.seasons import UnknownSeasonsError
 from cli.servers import NoServersError, UnreachableError
-from shared.errors import InvalidRequestError
+from shared.cancellation import heed_cancellation
+from shared.errors import InvalidRequestError, SeasonNotFoundError
 from shared.logs import configure_logs
 from shared.reconciliation import LateError, SeasonsUnreachableError
 from shared.settings import Settings, SettingsError, load_settings
@@ -81,7 +81,7 @@ def run_to_end(process: str, settings: Settings, work: Coroutine[Any, Any, T], *
         if not stopped_by:
             raise
         fail("stopped; what was not finished is rolled back", code=128 + stopped_by[0])
-    except (NoServersError, UnknownSeasonsError, InvalidRequestError) as error:
+    except (NoServersError, SeasonNotFoundError, InvalidRequestError) as error:
         fail(str(error), code=2)
     except psycopg.errors.LockNotAvailable:
         fail(
@@ -98,12 +98,6 @@ def run_to_end(process: str, settings: Settings, work: Coroutine[Any, Any, T], *
 
 def print_json(document: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(document)).decode())
-
-
-def camel(words: str) -> str:
-    """A name for a JSON document, as the API writes them."""
-    first, *more = words.split()
-    return first + "".join(word.capitalize() for word in more)
 
 
 def counted(number: int, noun: str) -> str:
@@ -133,28 +127,20 @@ class Bar:
         self._task = progress.add_task(what, total=total)
 
     def add(self, number: int) -> None:
-        _heed_cancellation()
+        heed_cancellation()
         self._progress.advance(self._task, number)
 
     def reach(self, number: int) -> None:
-        _heed_cancellation()
+        heed_cancellation()
         self._progress.update(self._task, completed=number)
 
     def say(self, what: str) -> None:
-        _heed_cancellation()
+        heed_cancellation()
         self._progress.update(self._task, description=what)
 
     def begin(self, what: str, total: int | None) -> None:
         """Start over with something else."""
         self._progress.reset(self._task, description=what, total=total)
-
-
-def _heed_cancellation() -> None:
-    """Up to Python 3.11, asyncio.wait_for, with which psycopg waits, loses a cancellation that comes together with a
-    result: of two in three that came while a board was rebuilt nothing was felt. The task still counts it."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from typing import Final
 from rich.markup import escape
 
 from cli.console import counted, make_table, print_json, print_table
-from cli.seasons import choose
 from cli.servers import connected_ledger
 from shared import outbox_review
 from shared.outbox_review import FailedEvents, Review
+from shared.season_choice import choose
 from shared.settings import Settings
 
 _MINUTE: Final = 60

@@ -12,7 +12,7 @@ from cli.console import counted, fail, run_to_end, settings_or_fail
 from shared.settings import Settings
 
 if TYPE_CHECKING:
-    from cli.setbacks import Outcome
+    from shared.setback_runs import Outcome
 
 app = typer.Typer(
     help="Scores on their way to the boards: what waits, what was refused, and what becomes of that.\n\n"
@@ -64,7 +64,8 @@ def retry(ids: _Ids = None, every: _All = False, season: _Season = None, json: _
 
     Attempts and the last error stay with the event, whatever comes of it.
     """
-    from cli.setbacks import Outcome, retry_all, retry_named  # noqa: PLC0415
+    from cli.setbacks import retry_all, retry_named  # noqa: PLC0415
+    from shared.setback_runs import Outcome  # noqa: PLC0415
 
     event_ids = _chosen(ids, season, every=every)
     settings = settings_or_fail()
@@ -86,7 +87,8 @@ def discard(
     The ledger keeps them, marked with the time. An event that is done can't be discarded: send a score that takes its
     points back.
     """
-    from cli.setbacks import Outcome, discard_all, discard_named, tell_servers  # noqa: PLC0415
+    from cli.setbacks import discard_all, discard_named, tell_servers  # noqa: PLC0415
+    from shared.setback_runs import Outcome  # noqa: PLC0415
 
     event_ids = _chosen(ids, season, every=every)
     settings = settings_or_fail()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cli.console import bar, camel, make_table, print_json, print_table, tell_place
+from cli.console import bar, make_table, print_json, print_table, tell_place
 from cli.servers import connected_ledger, place_of
+from shared.camel_case import camel
 from shared.purges import Purge
 from shared.settings import Settings
 

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from typing import NamedTuple
-
 from rich.markup import escape
 
 from cli.console import bar, counted, make_table, print_json, print_table, tell_place
-from cli.seasons import choose
 from cli.servers import connected
-from shared import seasons, standings
-from shared.reconciliation import rebuild
+from shared.rebuilding import Rebuilt, rebuild_each
+from shared.season_choice import choose
 from shared.settings import Settings
 
 
-class Rebuilt(NamedTuple):
-    season_id: str
-    players: int
-    seconds: float
-
-
 async def build_anew(settings: Settings, season_ids: list[str]) -> list[Rebuilt]:
-    """Build the boards of these seasons, or of all, one after the other; each swapped in as soon as it is whole."""
+    """Build the boards of these seasons, or of all, one after the other."""
     done: list[Rebuilt] = []
     async with connected(settings) as (pool, projection, place):
         tell_place(place)
         chosen = await choose(pool, season_ids)
         with bar("players", None) as progress:
-            for number, season_id in enumerate(chosen, start=1):
-                async with pool.connection() as conn:
-                    fence = await seasons.fence(conn, season_id)
-                    total = 0 if fence is None else await standings.count(conn, season_id, fence.epoch)
-                progress.begin(f"season {escape(season_id)} ({number} of {len(chosen)}), players", total)
-                started = time.monotonic()
-                players = await rebuild(pool, projection, season_id, progress.reach)
-                done.append(Rebuilt(season_id, players, time.monotonic() - started))
+
+            def begin(season_id: str, total: int) -> None:
+                told = f"season {escape(season_id)} ({len(done) + 1} of {len(chosen)}), players"
+                progress.begin(told, total)
+
+            async for one in rebuild_each(pool, projection, chosen, begin=begin, tell=progress.reach):
+                done.append(one)  # noqa: PERF401 - `begin` counts them while they come
     return done
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.markup import escape
 
-from cli.console import bar, camel, complain, counted, make_table, print_json, print_table, tell_place
-from cli.seasons import choose
+from cli.console import bar, complain, counted, make_table, print_json, print_table, tell_place
 from cli.servers import connected
-from shared.findings import Difference, Report
+from shared.findings import Difference, Report, document
+from shared.season_choice import choose
 from shared.settings import Settings
 from shared.verification import Verification
 
@@ -47,7 +45,7 @@ def print_reports(reports: list[Report], *, as_json: bool) -> None:
                 "equal": all(report.equal for report in reports),
                 "differences": sum(report.differences.total() for report in reports),
                 "repaired": sum(report.repaired for report in reports),
-                "seasons": [_document(report) for report in reports],
+                "seasons": [document(report) for report in reports],
             }
         )
         return
@@ -123,28 +121,3 @@ def _summary(reports: list[Report]) -> str:
     if not all(report.equal for report in reports) and not repaired:
         told += "; to repair: leaderboard verify --repair"
     return told
-
-
-def _document(report: Report) -> dict[str, Any]:
-    return {
-        "seasonId": report.season_id,
-        "equal": report.equal,
-        "players": {
-            "ledger": report.ledger_players,
-            "standings": report.standing_players,
-            "board": report.board_players,
-        },
-        "differences": {camel(kind): number for kind, number in sorted(report.differences.items())},
-        "first": [
-            {
-                "kind": camel(difference.kind),
-                "userId": difference.user_id or None,
-                "window": difference.window,
-                "expected": difference.expected,
-                "found": difference.found,
-            }
-            for difference in report.named
-        ],
-        "repaired": report.repaired,
-        "unsettled": report.unsettled,
-    }

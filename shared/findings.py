@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
+from shared.camel_case import camel
 from shared.scores import SeasonId, UserId
 from shared.windows import Window
 
@@ -89,3 +90,29 @@ def kind_of(where: Literal["standing", "minute", "board"], expected: float | Non
     elif expected is None:
         how = "extra"
     return _KINDS[where, how]
+
+
+def document(report: Report) -> dict[str, Any]:
+    """A report as JSON says it, from the command as from the API."""
+    return {
+        "seasonId": report.season_id,
+        "equal": report.equal,
+        "players": {
+            "ledger": report.ledger_players,
+            "standings": report.standing_players,
+            "board": report.board_players,
+        },
+        "differences": {camel(kind): number for kind, number in sorted(report.differences.items())},
+        "first": [
+            {
+                "kind": camel(difference.kind),
+                "userId": difference.user_id or None,
+                "window": difference.window,
+                "expected": difference.expected,
+                "found": difference.found,
+            }
+            for difference in report.named
+        ],
+        "repaired": report.repaired,
+        "unsettled": report.unsettled,
+    }

@@ -32,6 +32,13 @@ from outbox where status = 'failed' and (%s::text is null or season_id = %s)
 order by id desc limit %s
 """
 
+FAILED_BEFORE = """
+select id, season_id, user_id, delta, attempts,
+  split_part(coalesce(last_error, 'no reason noted'), E'\\n', 1), created_at
+from outbox where status = 'failed' and id < %s and (%s::text is null or season_id = %s)
+order by id desc limit %s
+"""
+
 
 class Review(NamedTuple):
     """`oldest_seconds`: since the oldest pending event was written; None where none is pending."""
@@ -74,3 +81,9 @@ async def failed(conn: Connection, season_id: SeasonId | None, limit: int) -> Fa
     """The newest failed events, of one season or of all, and how many there are."""
     rows = await (await conn.execute(FAILED, (season_id, season_id, limit))).fetchall()
     return FailedEvents(rows[0][-1] if rows else 0, [Failed(*row[:-1]) for row in rows])
+
+
+async def failed_before(conn: Connection, event_id: int, season_id: SeasonId | None, limit: int) -> list[Failed]:
+    """The newest failed events with ids below `event_id`, of one season or of all."""
+    cursor = await conn.execute(FAILED_BEFORE, (event_id, season_id, season_id, limit))
+    return [Failed(*row) for row in await cursor.fetchall()]

@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     )
     intake_batch_max: int = Field(500, ge=1, le=10_000, description="scores that share one commit, at most")
     intake_concurrency: int = Field(4, ge=1, le=64, description="commits under way at once per API process")
+    streams_max: int = Field(
+        5000, ge=0, le=100_000, description="live streams per API process, at most; beyond that 503 at once"
+    )
 
     outbox_batch_size: int = Field(500, ge=1, le=10_000, description="outbox events a batch claims, at most")
     outbox_poll_ms: int = Field(50, ge=1, le=60_000, description="pause between polls of an idle worker, milliseconds")

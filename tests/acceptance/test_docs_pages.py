@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
+from browser import browser, needs_browser
 from conftest import serving
-from playwright.async_api import async_playwright
 
 from api.app import create_app
 from api.docs_pages import routes
 from api.openapi import document
 from leaderboard_client import Leaderboard, Rules
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PAGES = ("/docs", "/swagger/index.html")
 
 
@@ -53,32 +41,28 @@ async def test_a_page_asks_for_nothing_that_is_not_served(http):
     assert (await http.get("/docs/none.js")).status_code == 404
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+@needs_browser
 @pytest.mark.parametrize("page_path", PAGES)
 async def test_in_a_browser_it_shows_every_operation_and_tries_one_out(settings, page_path):
     async with (
         serving(create_app(settings)) as base_url,
         Leaderboard(base_url) as board,
-        async_playwright() as playwright,
+        browser() as opened,
     ):
         await board.put_season("spring-26", Rules(metadata={"seen": "in a browser"}))
-        browser = await playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        try:
-            page = await browser.new_page()
-            asked, wrong = [], []
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-            await page.goto(f"{base_url}{page_path}")
-            operations = page.locator(".opblock")
-            await operations.first.wait_for()
-            assert await operations.count() == sum(len(item) for item in document()["paths"].values())
-            await page.locator("#operations-Seasons-season .opblock-summary-control").click()
-            await page.locator("#operations-Seasons-season button.execute").click()
-            answered = page.locator("#operations-Seasons-season .live-responses-table")
-            await answered.wait_for()
-            assert "in a browser" in await answered.inner_text()
-            assert [url for url in asked if not url.startswith((base_url, "data:"))] == []
-            assert wrong == []
-        finally:
-            await browser.close()
+        page = await opened.new_page()
+        asked, wrong = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        await page.goto(f"{base_url}{page_path}")
+        operations = page.locator(".opblock")
+        await operations.first.wait_for()
+        assert await operations.count() == sum(len(item) for item in document()["paths"].values())
+        await page.locator("#operations-Seasons-season .opblock-summary-control").click()
+        await page.locator("#operations-Seasons-season button.execute").click()
+        answered = page.locator("#operations-Seasons-season .live-responses-table")
+        await answered.wait_for()
+        assert "in a browser" in await answered.inner_text()
+        assert [url for url in asked if not url.startswith((base_url, "data:"))] == []
+        assert wrong == []

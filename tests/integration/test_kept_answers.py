@@ -296,7 +296,7 @@ async def test_a_subscription_that_was_cut_in_silence_is_noticed_a_quiet_one_is_
     url = servers.redis_url.replace(f":{address.port}/", f":{server.sockets[0].getsockname()[1]}/")
     client = create_client(url, "test", timeout_seconds=1, retries=0)
     cache = TopCache()
-    following = asyncio.create_task(follow_changes(client, cache))
+    following = asyncio.create_task(follow_changes(client, cache, lambda _season_ids: None))
     while not cache._open:
         await asyncio.sleep(0)
     quiet_until = time.monotonic() + 1.5

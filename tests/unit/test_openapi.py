@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -59,7 +60,7 @@ def assert_valid(schema, example):
 
 @pytest.mark.parametrize(("status", "response"), list(responses()))
 def test_its_answers_obey_their_schemas(status, response):
-    content = response["content"]["application/json"]
+    (content,) = response["content"].values()
     examples = [example["value"] for example in content.get("examples", {}).values()] or [content["example"]]
     for example in examples:
         assert_valid(content["schema"], example)
@@ -85,8 +86,20 @@ def test_its_codes_are_those_of_docs():
         for operation in item.values()
         for status, response in operation["responses"].items()
         if status != "304"
-        for example in response["content"]["application/json"].get("examples", {}).values()
+        for content in response["content"].values()
+        for example in content.get("examples", {}).values()
     }
     documented = re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "api.md").read_text())
     assert said <= set(documented)
     assert {kind.code for kind in errors.UnavailableError.__subclasses__()} <= said
+
+
+def test_the_events_of_a_stream_are_what_the_gets_answer():
+    (content,) = document()["paths"]["/v1/seasons/{sid}/leaderboard/stream"]["get"]["responses"]["200"][
+        "content"
+    ].values()
+    events = re.findall(r"event: (\w+)\nid: \S+\ndata: (.*)\n", content["example"])
+    assert [name for name, _ in events] == ["top", "rank"]
+    for name, data in events:
+        assert_valid(content["x-events"][name], json.loads(data))
+    assert_valid(content["x-events"]["rank"], {"seasonId": "s", "userId": "ann", "rank": None})

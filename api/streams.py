@@ -1,0 +1,79 @@
+"""All streams of a process: how many there may be, who looks at their seasons, and the heartbeats of the quiet ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from api.stream import Stream
+from api.stream_states import States
+from api.watch import Watch
+from shared.errors import OverloadedError
+from shared.scores import SeasonId
+
+HEARTBEAT_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 1.0
+
+
+class Streams:
+    """Of one event loop."""
+
+    def __init__(self, states: States, most: int, clock: Callable[[], float]) -> None:
+        self._states = states
+        self._most = most
+        self._clock = clock
+        self._watches: dict[SeasonId, Watch] = {}
+        self._tasks: dict[SeasonId, asyncio.Task[None]] = {}
+        self._count = 0
+        self.hints = 0
+        """Changes that were heard of, of whatever season."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def require_room(self) -> None:
+        """Raises OverloadedError where one more would be one too many."""
+        if self._count >= self._most:
+            raise OverloadedError(f"{self._most} streams are open here already; try again shortly")
+
+    @contextmanager
+    def joined(self, season_id: SeasonId, stream: Stream, hints: int) -> Iterator[None]:
+        """While it lasts the stream is shown how things stand. `hints`: what `hints` was before the look-up of what the
+        stream begins with."""
+        watch = self._watches.get(season_id)
+        if watch is None:
+            watch = self._watches[season_id] = Watch(season_id, self._states, self._clock)
+            self._tasks[season_id] = asyncio.create_task(watch.run())
+        watch.streams.add(stream)
+        self._count += 1
+        if hints != self.hints:  # it may have been this season, and shown to those who were there by then
+            watch.changed()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            watch.streams.discard(stream)
+            if not watch.streams:
+                del self._watches[season_id]
+                self._tasks.pop(season_id).cancel()
+
+    def changed(self, season_ids: Iterable[SeasonId]) -> None:
+        self.hints += 1
+        for season_id in season_ids:
+            watch = self._watches.get(season_id)
+            if watch is not None:
+                watch.changed()
+
+    def beat(self) -> None:
+        now = self._clock()
+        for watch in self._watches.values():
+            for stream in watch.streams:
+                stream.beat(now, HEARTBEAT_SECONDS)
+
+    async def run(self) -> None:
+        """Keep quiet streams alive until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self.beat()
