@@ -53,7 +53,7 @@ resource "aws_iam_role_policy_attachment" "snapshots" {
 resource "aws_dlm_lifecycle_policy" "snapshots" {
   count = var.snapshots_kept > 0 ? 1 : 0
 
-  description        = "${var.name}: data volume, every day"
+  description        = "${var.name} data volume every day"
   execution_role_arn = aws_iam_role.snapshots[0].arn
 
   policy_details {

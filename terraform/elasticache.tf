@@ -4,7 +4,7 @@
 data "aws_secretsmanager_secret_version" "redis" {
   count = var.elasticache == null ? 0 : 1
 
-  secret_id = module.secrets.arns["redis-password"]
+  secret_id = local.secret_arns["redis-password"]
 }
 
 resource "aws_elasticache_subnet_group" "this" {

@@ -28,7 +28,7 @@ data "aws_iam_policy_document" "instance" {
   statement {
     sid       = "OwnSecrets"
     actions   = ["secretsmanager:GetSecretValue"]
-    resources = values(module.secrets.arns)
+    resources = values(local.secret_arns)
   }
 
   dynamic "statement" {
@@ -48,12 +48,6 @@ locals {
   archive_arn = var.release.archive == null ? null : (
     startswith(var.release.archive, "s3://") ? "arn:${data.aws_partition.current.partition}:s3:::${trimprefix(var.release.archive, "s3://")}" : null
   )
-}
-
-module "secrets" {
-  source = "./secrets"
-
-  name = var.name
 }
 
 resource "aws_iam_role" "instance" {

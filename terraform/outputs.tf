@@ -30,12 +30,12 @@ output "log_command" {
 
 output "secrets" {
   description = "Where the secrets are: ARNs in Secrets Manager, not the secrets."
-  value       = module.secrets.arns
+  value       = local.secret_arns
 }
 
 output "admin_key_command" {
   description = "Prints the admin key."
-  value       = "aws secretsmanager get-secret-value --region ${var.region} --secret-id ${module.secrets.arns["admin-key"]} --query SecretString --output text"
+  value       = "aws secretsmanager get-secret-value --region ${var.region} --secret-id ${local.secret_arns["admin-key"]} --query SecretString --output text"
 }
 
 output "postgres_address" {

@@ -44,6 +44,7 @@ resource "aws_db_instance" "this" {
   #checkov:skip=CKV_AWS_118:enhanced monitoring needs a role of its own; Performance Insights is there
   #checkov:skip=CKV_AWS_161:the service has a password from Secrets Manager; tokens of IAM would have to be renewed every 15 minutes
   #checkov:skip=CKV_AWS_354:the account's key aws/rds, so that backups outlive this configuration
+  #checkov:skip=CKV2_AWS_69:rds.force_ssl is 1 in the parameter group, and the service checks the certificate
   #checkov:skip=CKV2_AWS_30:statements over a second are logged; all of them would be the traffic once more
   count = var.rds == null ? 0 : 1
 
@@ -55,7 +56,7 @@ resource "aws_db_instance" "this" {
   db_name  = var.rds.snapshot_identifier == null ? "leaderboard" : null
   username = var.rds.snapshot_identifier == null ? "leaderboard" : null
   # Write-only: it is in no state file. A restored instance gets it too, in place of the one it had.
-  password_wo         = module.secrets.postgres_password
+  password_wo         = ephemeral.aws_secretsmanager_secret_version.postgres[0].secret_string
   password_wo_version = 1
   snapshot_identifier = var.rds.snapshot_identifier
 

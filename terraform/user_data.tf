@@ -10,9 +10,9 @@ locals {
     RELEASE_REF        = var.release.ref
     RELEASE_ARCHIVE    = var.release.archive
     RELEASE_SHA256     = var.release.sha256
-    POSTGRES_SECRET    = module.secrets.arns["postgres-password"]
-    REDIS_SECRET       = module.secrets.arns["redis-password"]
-    ADMIN_KEY_SECRET   = module.secrets.arns["admin-key"]
+    POSTGRES_SECRET    = local.secret_arns["postgres-password"]
+    REDIS_SECRET       = local.secret_arns["redis-password"]
+    ADMIN_KEY_SECRET   = local.secret_arns["admin-key"]
     POSTGRES_CA_URL    = var.rds == null ? "" : "https://truststore.pki.rds.amazonaws.com/${var.region}/${var.region}-bundle.pem"
     # The plugin that Amazon Linux has not: the assets of its release on GitHub, and what they must be.
     COMPOSE_URL            = "https://github.com/docker/compose/releases/download/v5.6.1/docker-compose-linux-"

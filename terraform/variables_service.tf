@@ -151,3 +151,21 @@ variable "elasticache" {
     error_message = "elasticache.replicas must be 0 to 5."
   }
 }
+
+variable "secret_arns" {
+  description = <<-END
+    Secrets in Secrets Manager that are there already, by purpose: postgres-password, redis-password and admin-key, each
+    of 16 or more letters, digits, - and _. For secrets that are made elsewhere, and for a ledger that comes with its
+    password from another deployment. By default they are made.
+  END
+  type        = map(string)
+  default     = null
+
+  validation {
+    condition = var.secret_arns == null ? true : (
+      toset(keys(var.secret_arns)) == toset(["postgres-password", "redis-password", "admin-key"]) &&
+      alltrue([for arn in values(var.secret_arns) : can(regex("^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+$", arn))])
+    )
+    error_message = "secret_arns must be the ARNs of three secrets: postgres-password, redis-password and admin-key."
+  }
+}
