@@ -1,7 +1,6 @@
 # Docker's volumes, and so the ledger. Not part of the instance, which can be replaced at any time.
 resource "aws_ebs_volume" "data" {
   #checkov:skip=CKV_AWS_189:the account's key aws/ebs; a key of this configuration would go when it is destroyed, and the snapshots with it
-  #checkov:skip=CKV2_AWS_9:snapshots come from snapshots_kept, not from AWS Backup
   availability_zone = aws_subnet.public.availability_zone
   encrypted         = true
   type              = "gp3"
@@ -13,6 +12,11 @@ resource "aws_ebs_volume" "data" {
   final_snapshot = true
 
   tags = { Name = "${var.name}-data", Snapshots = "${var.name}-daily" }
+
+  lifecycle {
+    # What it was filled from matters once: only -replace makes it anew (README, Restore).
+    ignore_changes = [snapshot_id]
+  }
 }
 
 resource "aws_volume_attachment" "data" {

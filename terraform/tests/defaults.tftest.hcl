@@ -19,6 +19,7 @@ variables {
   region        = "eu-central-1"
   allowed_cidrs = ["203.0.113.0/24", "198.51.100.7/32"]
   release       = { repository = "https://git.example.com/studio/leaderboard.git", ref = "v1.2.3" }
+  settings      = { READ_ACCESS = "keyed", LOG_LEVEL = "debug" }
 
   # Given, because mocked providers can't make ephemeral values; tests/deploy looks at those that are made.
   secret_arns = {
@@ -28,7 +29,7 @@ variables {
   }
 }
 
-run "the_instance" {
+run "defaults" {
   assert {
     condition = (
       aws_instance.this.metadata_options[0].http_tokens == "required" &&
@@ -68,9 +69,7 @@ run "the_instance" {
     condition     = length(local.user_data) < 16384
     error_message = "EC2 takes 16 KiB of user data"
   }
-}
 
-run "the_doors" {
   assert {
     condition = toset([for rule in aws_vpc_security_group_ingress_rule.instance : "${rule.from_port}-${rule.to_port} ${rule.ip_protocol} ${rule.cidr_ipv4}"]) == toset([
       "8080-8080 tcp 203.0.113.0/24", "8080-8080 tcp 198.51.100.7/32",
@@ -85,9 +84,7 @@ run "the_doors" {
     condition     = output.url == "http://198.51.100.1:8080"
     error_message = "plain HTTP without a domain"
   }
-}
 
-run "the_rights" {
   assert {
     condition     = toset([for statement in data.aws_iam_policy_document.instance.statement : statement.sid]) == toset(["SessionManager", "OwnSecrets"])
     error_message = "Session Manager and its secrets"
@@ -98,12 +95,6 @@ run "the_rights" {
       !contains(statement.resources, "*")
     ])
     error_message = "only Session Manager's actions are for all resources"
-  }
-}
-
-run "user_data" {
-  variables {
-    settings = { READ_ACCESS = "keyed", LOG_LEVEL = "debug" }
   }
 
   assert {

@@ -13,9 +13,9 @@ _terminate = Instance.terminate
 def terminate(self):
     """AWS lets go of network interfaces that were there before the instance."""
     state = _terminate(self)
-    for interface in list(self.nics.values()):
-        if not interface.delete_on_termination:
-            self.detach_eni(interface)
+    for interface in self.nics.values():
+        interface.instance = interface.attachment_id = interface.device_index = None
+        interface.status = "available"
     return state
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -54,7 +53,9 @@ class Deployment:
     def terraform(self, *argv):
         """Run a command of Terraform that asks nothing of AWS."""
         command = ["terraform", *argv, "-no-color"]
-        return subprocess.run(command, cwd=self._configuration, env=self._environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=self._configuration, env=self._environment, capture_output=True, text=True, check=False
+        )
 
     def start_rehearsal(self):
         if self._rehearsal is None:
@@ -62,6 +63,7 @@ class Deployment:
                 self._rehearsal = subprocess.Popen(
                     [sys.executable, Path(__file__).with_name("rehearsal.py"), self.folder],
                     env=self._environment,
+                    stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
@@ -73,9 +75,8 @@ class Deployment:
         return json.loads((self.folder / "facts.json").read_text())
 
     def clean_up(self):
-        if self._rehearsal is not None and self._rehearsal.poll() is None:
-            os.killpg(self._rehearsal.pid, signal.SIGKILL)
-            self._rehearsal.wait()
+        if self._rehearsal is not None:
+            self._rehearsal.communicate()
         shutil.rmtree(self.folder)
 
 

@@ -1,18 +1,20 @@
-"""A deployment's whole life against moto's server: applied, looked at, planned again, planned with another release,
-destroyed. `python rehearsal.py FOLDER`, with an initialised copy of terraform/ in FOLDER/configuration, leaves what was
+"""A deployment's whole life against moto's server: applied, looked at, planned again, planned with changes, destroyed.
+`python rehearsal.py FOLDER`, with an initialised copy of terraform/ in FOLDER/configuration, leaves what was
 seen in FOLDER/facts.json, secrets included: they are made up.
 
 A process of its own, because most of its two minutes it waits: the provider asks every ten seconds whether something
-is there. Tests look at the facts.
+is there. Tests look at the facts. It ends, with all that it started, when its standard input does.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -57,8 +59,10 @@ class Terraform:
             [*argv, f"-var-file={variables}", *arguments],
             cwd=self.folder / "configuration",
             env=self.environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            check=False,
         )
         if done.returncode not in {0, 2}:
             raise RuntimeError(f"terraform {command}:\n{done.stdout}\n{done.stderr}")
@@ -132,10 +136,9 @@ def rehearse(folder, endpoint):
     facts["outputs"] = {name: one["value"] for name, one in json.loads(state)["outputs"].items()}
     facts["made"] = looked_at(client, facts["outputs"])
     facts["secrets_in_state"] = [name for name, value in facts["made"]["secrets"].items() if value in state]
-    facts["again"] = terraform.plan()
-    facts["next_release"] = terraform.plan(release={**VARIABLES["release"], "ref": "v1.1.0"})
-    # Planned, not made: the provider waits four minutes for a database.
-    facts["with_rds"] = terraform.plan(rds={})
+    facts["again"] = terraform.run("plan", "-detailed-exitcode").returncode
+    # Planned, not made: the provider waits minutes for a database.
+    facts["changes"] = terraform.plan(release={**VARIABLES["release"], "ref": "v1.1.0"}, rds={})
     terraform.run("destroy", "-auto-approve")
     facts["left"] = what_is_left(client)
     return facts
@@ -151,6 +154,7 @@ def main(folder):
     port = free_port()
     server = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("aws_server.py"), str(port)],
+        stdin=subprocess.DEVNULL,
         stdout=(folder / "server.log").open("w"),
         stderr=subprocess.STDOUT,
     )
@@ -167,5 +171,12 @@ def main(folder):
     (folder / "facts.json").write_text(json.dumps(facts, default=str))
 
 
+def _end_with_standard_input():
+    while os.read(0, 4096):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
     main(Path(sys.argv[1]))

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from deploy.conftest import TERRAFORM
 
 SCRIPTS = sorted((TERRAFORM / "instance").glob("leaderboard-*"))
-_RELEASE = {name: "" for name in ("RELEASE_REPOSITORY", "RELEASE_REF", "RELEASE_ARCHIVE", "RELEASE_SHA256")}
+_RELEASE = dict.fromkeys(("RELEASE_REPOSITORY", "RELEASE_REF", "RELEASE_ARCHIVE", "RELEASE_SHA256"), "")
 _SECRETS = {"POSTGRES_SECRET": "arn:p", "REDIS_SECRET": "arn:r", "ADMIN_KEY_SECRET": "arn:a"}
 
 
@@ -50,7 +51,7 @@ class Machine:
 
     def run(self, script, *arguments):
         environment = {**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}"}
-        return subprocess.run([script, *arguments], env=environment, capture_output=True, text=True)
+        return subprocess.run([script, *arguments], env=environment, capture_output=True, text=True, check=False)
 
     def calls(self):
         path = self.folder / "calls"
@@ -66,7 +67,7 @@ def test_shellcheck():
     shellcheck = Path(sys.executable).with_name("shellcheck")
     if not shellcheck.exists():
         pytest.skip("shellcheck is not installed in this environment")
-    done = subprocess.run([shellcheck, "--shell=bash", *SCRIPTS], capture_output=True, text=True)
+    done = subprocess.run([shellcheck, "--shell=bash", *SCRIPTS], capture_output=True, text=True, check=False)
     assert done.stdout == ""
     assert done.returncode == 0
     assert len(SCRIPTS) == 4
@@ -95,8 +96,9 @@ class TestEnv:
 
     def test_asks_by_name_and_region(self, machine):
         self.write(machine)
-        wanted = "aws secretsmanager get-secret-value --region eu-central-1 --secret-id {} --query SecretString --output text"
-        assert machine.calls() == [wanted.format(arn) for arn in _SECRETS.values()]
+        asked = "aws secretsmanager get-secret-value --region eu-central-1 --secret-id {}"
+        wanted = [f"{asked.format(arn)} --query SecretString --output text" for arn in _SECRETS.values()]
+        assert machine.calls() == wanted
 
     @pytest.mark.parametrize("secret", ["short", "with spaces and more", "sixteen-$(reboot)", ""])
     def test_refuses_what_would_need_quoting_and_does_not_print_it(self, machine, secret):
@@ -168,7 +170,9 @@ class TestRelease:
         done = self.fetch(machine, RELEASE_SHA256=right, **asked)
         assert done.returncode == 0, done.stderr
         assert self.fetched(machine) == "# 2\n"
-        assert machine.calls()[0].startswith("aws s3 cp --region eu-central-1 --only-show-errors s3://studio/leaderboard")
+        assert machine.calls()[0].startswith(
+            "aws s3 cp --region eu-central-1 --only-show-errors s3://studio/leaderboard"
+        )
         assert self.fetch(machine, RELEASE_SHA256="0" * 64, **asked).returncode != 0
         assert self.fetched(machine) == "# 2\n"
 
@@ -221,7 +225,8 @@ class TestVolume:
         assert self.formatted(machine) == []
         assert volume.read_bytes() == before
 
-    def test_a_volume_that_cannot_be_told_is_left_as_it_is(self, machine, volume):
+    @pytest.mark.usefixtures("volume")
+    def test_a_volume_that_cannot_be_told_is_left_as_it_is(self, machine):
         machine.program("blkid", code=8)  # several file systems at once, as it says then
         assert self.mount(machine).returncode == 8
         assert self.formatted(machine) == []
