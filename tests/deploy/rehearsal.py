@@ -118,7 +118,9 @@ def what_is_left(client):
             for one in reservation["Instances"]
         ],
         "volumes": client("ec2").describe_volumes()["Volumes"],
-        "snapshots": client("ec2").describe_snapshots(OwnerIds=["self"])["Snapshots"],
+        "snapshots": client("ec2").describe_snapshots(Filters=[{"Name": "tag:Project", "Values": ["rehearsal"]}])[
+            "Snapshots"
+        ],
         "vpcs": [one["IsDefault"] for one in client("ec2").describe_vpcs()["Vpcs"]],
         "secrets": client("secretsmanager").list_secrets()["SecretList"],
     }

@@ -153,7 +153,7 @@ async def caddy(folder, upstream_port):
     process = await asyncio.create_subprocess_exec("sh", "-c", script, env=environment, stderr=asyncio.subprocess.PIPE)
     try:
         said = ""
-        while "serving initial configuration" not in said:
+        while not all(words in said for words in ("serving initial configuration", "certificate obtained success")):
             line = (await process.stderr.readline()).decode()
             assert line, said
             said += line
