@@ -3,12 +3,14 @@ are). Nothing is downloaded. Without them the tests that need them are skipped, 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 import pytest
@@ -37,78 +39,103 @@ def _missing():
     return None
 
 
-class Deployment:
-    """A copy of terraform/ with its provider, and in the background the rehearsal of its life."""
+class Configuration:
+    """A copy of terraform/, initialised with the provider."""
 
-    def __init__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="leaderboard-deploy-"))
-        self._configuration = self.folder / "configuration"
-        shutil.copytree(TERRAFORM, self._configuration, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    def __init__(self, folder):
+        self.folder = folder
+        shutil.copytree(TERRAFORM, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
         self._environment = {**os.environ, "TF_CLI_CONFIG_FILE": os.devnull, "CHECKPOINT_DISABLE": "1"}
         self._environment.pop("TF_DATA_DIR", None)
-        self._rehearsal = None
-        done = self.terraform("init", "-input=false", f"-plugin-dir={_plugin_folder()}")
+        done = self.run("init", "-input=false", f"-plugin-dir={_plugin_folder()}")
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def terraform(self, *argv):
-        """Run a command of Terraform that asks nothing of AWS."""
-        command = ["terraform", *argv, "-no-color"]
+    def run(self, *argv):
+        """A command of Terraform that asks nothing of AWS."""
         return subprocess.run(
-            command, cwd=self._configuration, env=self._environment, capture_output=True, text=True, check=False
+            ["terraform", *argv, "-no-color"],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
-    def start_rehearsal(self):
-        if self._rehearsal is None:
-            with (self.folder / "rehearsal.log").open("w") as log:
-                self._rehearsal = subprocess.Popen(
-                    [sys.executable, Path(__file__).with_name("rehearsal.py"), self.folder],
-                    env=self._environment,
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+
+class Rehearsal:
+    """rehearsal.py in the background: one for all processes of a test run, which ends and cleans up with the run."""
+
+    def __init__(self, config):
+        worker = getattr(config, "workerinput", None)
+        name = worker["testrunuid"] if worker else uuid.uuid4().hex
+        self._run = os.getppid() if worker else os.getpid()
+        self._folder = Path(tempfile.gettempdir()) / f"leaderboard-deploy-{name}"
+        self._process = None
+
+    def start(self):
+        """Start it, unless this or another process has."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        with (self._folder / "lock").open("w") as lock, (self._folder / "log").open("a") as log:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            if (self._folder / "configuration").exists():
+                return
+            Configuration(self._folder / "configuration")
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    Path(__file__).with_name("rehearsal.py"),
+                    self._folder,
+                    str(self._run),
+                    str(lock.fileno()),
+                ],
+                pass_fds=[lock.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def facts(self):
-        self.start_rehearsal()
-        assert self._rehearsal.wait() == 0, (self.folder / "rehearsal.log").read_text()
-        return json.loads((self.folder / "facts.json").read_text())
-
-    def clean_up(self):
-        if self._rehearsal is not None:
-            self._rehearsal.communicate()
-        shutil.rmtree(self.folder)
-
-
-_DEPLOYMENT = pytest.StashKey[Deployment]()
+        """What it saw, once it is through."""
+        self.start()
+        with (self._folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        facts = self._folder / "facts.json"
+        assert facts.exists(), (self._folder / "log").read_text()
+        return json.loads(facts.read_text())
 
 
-def _deployment(config):
-    if _DEPLOYMENT not in config.stash:
-        config.stash[_DEPLOYMENT] = Deployment()
-    return config.stash[_DEPLOYMENT]
+_REHEARSAL = pytest.StashKey[Rehearsal]()
+
+
+def _rehearsal(config):
+    if _REHEARSAL not in config.stash:
+        config.stash[_REHEARSAL] = Rehearsal(config)
+    return config.stash[_REHEARSAL]
 
 
 def pytest_collection_finish(session):
     """Starts the rehearsal before the first test: it mostly waits, two minutes, and other tests run meanwhile."""
     wanted = any("rehearsed" in getattr(item, "fixturenames", ()) for item in session.items)
     if wanted and not session.config.option.collectonly and _missing() is None:
-        _deployment(session.config).start_rehearsal()
-
-
-def pytest_unconfigure(config):
-    if (deployment := config.stash.get(_DEPLOYMENT, None)) is not None:
-        deployment.clean_up()
+        _rehearsal(session.config).start()
 
 
 @pytest.fixture(scope="session")
-def deployment(request):
+def _terraform():
     if (reason := _missing()) is not None:
         pytest.skip(reason)
-    return _deployment(request.config)
 
 
 @pytest.fixture(scope="session")
-def rehearsed(deployment):
-    """The facts of the rehearsal, once it has ended."""
-    return deployment.facts()
+def configuration(_terraform, tmp_path_factory):
+    return Configuration(tmp_path_factory.mktemp("terraform") / "configuration")
+
+
+@pytest.fixture(scope="session")
+def rehearsed(_terraform, request):
+    """The facts of the rehearsal."""
+    return _rehearsal(request.config).facts()

@@ -1,15 +1,17 @@
 """A deployment's whole life against moto's server: applied, looked at, planned again, planned with changes, destroyed.
-`python rehearsal.py FOLDER`, with an initialised copy of terraform/ in FOLDER/configuration, leaves what was
-seen in FOLDER/facts.json, secrets included: they are made up.
 
-A process of its own, because most of its two minutes it waits: the provider asks every ten seconds whether something
-is there. Tests look at the facts. It ends, with all that it started, when its standard input does.
+`python rehearsal.py FOLDER PID LOCK`, with an initialised copy of terraform/ in FOLDER/configuration, leaves what was
+seen in FOLDER/facts.json, secrets included: they are made up. A process of its own, because most of its two minutes it
+waits: the provider asks every ten seconds whether something is there. It closes LOCK, a file descriptor, when it is
+through; when the process PID ends, it ends with all that it started, and takes FOLDER along.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -173,12 +175,22 @@ def main(folder):
     (folder / "facts.json").write_text(json.dumps(facts, default=str))
 
 
-def _end_with_standard_input():
-    while os.read(0, 4096):
-        pass
-    os.killpg(0, signal.SIGKILL)
+def _end_with(pid, folder):
+    select.select([os.pidfd_open(pid)], [], [])
+    group = os.getpgid(0)
+    if os.fork() == 0:
+        os.setsid()
+        os.killpg(group, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_standard_input, daemon=True).start()
-    main(Path(sys.argv[1]))
+    place, run, lock = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    ending = threading.Thread(target=_end_with, args=(run, place))
+    ending.start()
+    try:
+        main(place)
+    finally:
+        os.close(lock)
+    ending.join()

@@ -224,6 +224,7 @@ class TestVolume:
         assert self.mount(machine).returncode == 0
         assert self.formatted(machine) == []
         assert volume.read_bytes() == before
+        assert machine.calls()[-1].startswith("mount ")
 
     @pytest.mark.usefixtures("volume")
     def test_a_volume_that_cannot_be_told_is_left_as_it_is(self, machine):

@@ -20,13 +20,13 @@ def test_is_formatted():
     assert done.returncode == 0
 
 
-def test_is_valid(deployment):
-    done = deployment.terraform("validate")
+def test_is_valid(configuration):
+    done = configuration.run("validate")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_its_own_tests(deployment):
-    done = deployment.terraform("test")
+def test_its_own_tests(configuration):
+    done = configuration.run("test")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 failed" in done.stdout
 
