@@ -51,7 +51,8 @@ resource "aws_elasticache_replication_group" "this" {
   transit_encryption_enabled = true
   transit_encryption_mode    = "required"
   auth_token                 = data.aws_secretsmanager_secret_version.redis[0].secret_string
-  auth_token_update_strategy = "SET"
+  # The password before stays valid beside a new one, until the next.
+  auth_token_update_strategy = "ROTATE"
 
   auto_minor_version_upgrade = true
   maintenance_window         = "tue:05:00-tue:06:00"

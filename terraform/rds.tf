@@ -1,5 +1,10 @@
 # PostgreSQL in place of the container.
 
+locals {
+  # A final snapshot must be named as none before: by the network, and by what the instance was made from.
+  rds_origin = substr(sha256("${aws_vpc.this.id} ${try(coalesce(var.rds.snapshot_identifier), "empty")}"), 0, 12)
+}
+
 resource "aws_db_subnet_group" "this" {
   count = var.rds == null ? 0 : 1
 
@@ -78,7 +83,7 @@ resource "aws_db_instance" "this" {
   copy_tags_to_snapshot     = true
   deletion_protection       = var.rds.deletion_protection
   skip_final_snapshot       = false
-  final_snapshot_identifier = "${var.name}-final-${aws_vpc.this.id}"
+  final_snapshot_identifier = "${var.name}-final-${local.rds_origin}"
 
   auto_minor_version_upgrade      = true
   performance_insights_enabled    = true

@@ -117,6 +117,11 @@ def _rehearsal(config):
     return config.stash[_REHEARSAL]
 
 
+def pytest_collection_modifyitems(items):
+    """What waits for the rehearsal comes last."""
+    items.sort(key=lambda item: "rehearsed" in getattr(item, "fixturenames", ()))
+
+
 def pytest_collection_finish(session):
     """Starts the rehearsal before the first test: it mostly waits, two minutes, and other tests run meanwhile."""
     wanted = any("rehearsed" in getattr(item, "fixturenames", ()) for item in session.items)
