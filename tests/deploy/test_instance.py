@@ -50,7 +50,7 @@ class Machine:
         return target
 
     def run(self, script, *arguments):
-        environment = {**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}:/usr/sbin:/sbin"}
         return subprocess.run([script, *arguments], env=environment, capture_output=True, text=True, check=False)
 
     def calls(self):
