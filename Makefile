@@ -42,13 +42,16 @@ faults: .venv/dev.stamp ## every fault many times over, about half an hour; writ
 bench: .venv/dev.stamp ## speed beside its limits, 25 minutes; QUICK=1 takes 2; ARGS="--help" tells more
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
-check: .venv/dev.stamp ## linters, types, layers, compose file
+check: .venv/dev.stamp ## linters, types, layers, compose and terraform files
 	$(BIN)/ruff check $(FILES)
 	$(BIN)/ruff format --check $(FILES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	POSTGRES_PASSWORD=x $(BIN)/docker-compose config --quiet
+	$(BIN)/shellcheck terraform/instance/leaderboard-*
+	@if command -v terraform > /dev/null; then terraform fmt -check -diff -recursive terraform; \
+		else echo "terraform is not installed here: its files are not checked"; fi
 
 format: .venv/dev.stamp ## put the code in its form
 	$(BIN)/ruff format $(FILES)
