@@ -14,6 +14,7 @@ from conftest import client_of, make_settings, serving
 from raw_http import connection_to
 from redis.asyncio import Redis
 from stream_client import listening
+from structlog.testing import capture_logs
 from window_calls import let_pass
 
 from api import watch
@@ -23,7 +24,7 @@ from api.stream import Stream
 from api.stream_events import Seen, seen_by
 from api.stream_states import States
 from api.streams import HEARTBEAT_SECONDS
-from api.watch import COALESCE_SECONDS, POLL_SECONDS, pause_after
+from api.watch import COALESCE_SECONDS, next_look
 from cli.embedded import process
 from shared import keys
 from worker.sweep import Sweep
@@ -36,8 +37,8 @@ NEVER = 3600.0
 
 @pytest.fixture
 def hints_only(monkeypatch):
-    """Streams look where they were told of a change, and at no other time."""
-    monkeypatch.setattr("api.watch.POLL_SECONDS", NEVER)
+    """Nobody asks whether seasons changed."""
+    monkeypatch.setattr("api.streams.POLL_SECONDS", NEVER)
 
 
 @pytest.fixture
@@ -164,12 +165,9 @@ async def test_changes_close_to_each_other_come_together_and_the_last_one_comes(
 
 
 def test_looks_keep_their_distance_and_leave_time_to_others():
-    assert pause_after(10.0, 10.001, 0.0) == (10.0 + COALESCE_SECONDS, 10.0 + POLL_SECONDS)
-    busy = pause_after(10.0, 10.2, 1.0)
-    assert busy.earliest == pytest.approx(10.8)
-    slow = pause_after(10.0, 13.0, 0.5)
-    assert slow.earliest == slow.latest == 22.0
-    assert POLL_SECONDS < 1.0
+    assert next_look(10.0, 10.001) == 10.0 + COALESCE_SECONDS
+    assert next_look(10.0, 10.2) == pytest.approx(10.8)
+    assert next_look(10.0, 13.0) == 22.0
 
 
 @pytest.mark.usefixtures("hints_only")
@@ -355,8 +353,13 @@ async def test_a_score_that_leaves_a_window_leaves_the_stream(http, pool, redis,
         assert (await stream.event())[1]["rank"] is None
 
 
+@pytest.fixture
+def polled_often(monkeypatch):
+    monkeypatch.setattr("api.streams.POLL_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("polled_often")
 async def test_a_look_that_fails_by_a_mistake_of_ours_is_not_the_last_one(http, add, drain, monkeypatch):
-    monkeypatch.setattr("api.watch.POLL_SECONDS", 0.05)
     failed = asyncio.Event()
 
     async def mistaken(_self, *_arguments, **_options):
@@ -365,12 +368,38 @@ async def test_a_look_that_fails_by_a_mistake_of_ours_is_not_the_last_one(http, 
 
     async with listening(http, STREAM) as stream:
         await stream.event()
-        with monkeypatch.context() as broken:
+        with monkeypatch.context() as broken, capture_logs() as logs:
             broken.setattr(Boards, "top", mistaken)
             await failed.wait()
+            while not logs:
+                await asyncio.sleep(0)
+        assert logs[0]["event"] == "streams were not shown how things stand"
         await add(("s", "ann", 1))
         await drain()
         assert await stream.scores() == {"ann": 1}
+
+
+@pytest.mark.usefixtures("polled_often")
+async def test_a_season_that_stays_as_it_is_is_asked_for_no_more_than_that(http, add, drain, monkeypatch):
+    polls, looks, versions, top = [], [], Boards.versions, Boards.top
+
+    async def counted_versions(self, season_ids):
+        polls.append(len(looks))
+        return await versions(self, season_ids)
+
+    async def counted_top(self, *arguments, **options):
+        looks.append(arguments)
+        return await top(self, *arguments, **options)
+
+    await add(("s", "ann", 1))
+    await drain()
+    monkeypatch.setattr(Boards, "versions", counted_versions)
+    monkeypatch.setattr(Boards, "top", counted_top)
+    async with listening(http, STREAM) as stream, listening(http, f"{STREAM}?limit=3"):
+        await stream.event()
+        while len(polls) < 10:
+            await asyncio.sleep(0)
+    assert polls[-1] == polls[5] <= 4
 
 
 async def test_a_hint_that_is_lost_does_not_keep_a_change_back(settings, add, drain, monkeypatch):
@@ -384,8 +413,8 @@ async def test_a_hint_that_is_lost_does_not_keep_a_change_back(settings, add, dr
         assert await stream.scores() == {"ann": 1}
 
 
-async def test_without_redis_a_stream_stays_and_none_begins(dsn, own_valkey, monkeypatch):
-    monkeypatch.setattr("api.watch.POLL_SECONDS", 0.05)
+@pytest.mark.usefixtures("polled_often")
+async def test_without_redis_a_stream_stays_and_none_begins(dsn, own_valkey):
     settings = make_settings(dsn, own_valkey.url(), request_timeout_ms=1000)
     app = create_app(settings)
     async with (
@@ -403,6 +432,7 @@ async def test_without_redis_a_stream_stays_and_none_begins(dsn, own_valkey, mon
         assert len(streams_of(app)) == 1
         own_valkey.running = await own_valkey.start()
         await redis.zadd(keys.board("s"), {"ann": 1})
+        await redis.hset(keys.meta("s"), "token", 1)
         assert await stream.scores() == {"ann": 1}
         assert (await stream.event())[1]["rank"] == 1
 
