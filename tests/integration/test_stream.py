@@ -23,7 +23,7 @@ from api.boards import Boards
 from api.stream import Stream
 from api.stream_events import Seen, seen_by
 from api.stream_states import States
-from api.streams import HEARTBEAT_SECONDS
+from api.streams import HEARTBEAT_SECONDS, Streams
 from api.watch import COALESCE_SECONDS, next_look
 from cli.embedded import process
 from shared import keys
@@ -465,6 +465,36 @@ async def test_who_leaves_is_forgotten(http, add, drain, streams):
     await asyncio.sleep(0)
     gc.collect()
     assert not [found for found in gc.get_objects() if isinstance(found, Stream)]
+
+
+async def test_who_leaves_before_the_stream_begins_is_no_trouble(http, streams, monkeypatch, caplog):
+    held, goes_on, done, first = asyncio.Event(), asyncio.Event(), asyncio.Event(), Streams.joined
+
+    async def held_back(self, *arguments):
+        held.set()
+        await goes_on.wait()
+        return await look_up(self, *arguments)
+
+    @contextlib.contextmanager
+    def noted(self, *arguments):
+        with first(self, *arguments):
+            yield
+        done.set()
+
+    look_up = States.first
+    monkeypatch.setattr(States, "first", held_back)
+    monkeypatch.setattr(Streams, "joined", noted)
+    connection = await connection_to(http.base_url)
+    connection.send(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % STREAM.encode())
+    await held.wait()
+    connection.leave()
+    for _ in range(2):  # answered by the loop that sees the client leave
+        assert (await http.get("/healthz")).status_code == 200
+    goes_on.set()
+    await done.wait()
+    assert len(streams) == 0
+    await http.get("/healthz")  # by then the task is over
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_process_that_stops_ends_its_streams(settings):
