@@ -46,18 +46,19 @@ class Stream:
 
     def catch_up(self, now: float) -> None:
         if self._answer.takes_more and (news := self._news()):
-            self.write(news, now)
+            self._write(news, now)
 
-    def say(self, comment: bytes, now: float) -> None:
+    def say(self, chunk: bytes, now: float) -> None:
+        """Send what is neither top nor rank; who does not keep up goes without."""
         if self._answer.takes_more:
-            self.write(comment, now)
+            self._write(chunk, now)
 
     def beat(self, now: float, quiet_seconds: float) -> None:
         """Where nothing was written for so long, show proxies and kernels that somebody is there."""
         if now - self.written_at >= quiet_seconds:
             self.say(HEARTBEAT, now)
 
-    def write(self, chunks: bytes, now: float) -> None:
+    def _write(self, chunks: bytes, now: float) -> None:
         self.written_at = now
         self._answer.write(chunks)
 

@@ -53,7 +53,7 @@ class StreamsApi:
             answer.caught_up = lambda: stream.catch_up(clock())
             with streams.joined(season_id, stream, hints):
                 await send(start)
-                stream.write(retry(random.randint(*_RETRY_MS)), clock())  # noqa: S311 - jitter
+                stream.say(retry(random.randint(*_RETRY_MS)), clock())  # noqa: S311 - jitter
                 stream.show(top, rank, clock())
                 await answer.over
             await answer.finish(send)
