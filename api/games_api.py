@@ -139,7 +139,7 @@ class GamesApi:
             ]
             return msgspec.json.encode(GameTop(int(game_id), leaders, total, window or _ALL))
 
-        kept = await self._top_cache.fetch(key_of(call.scope), season_id, load)
+        kept = await self._top_cache.find(key_of(call.scope), season_id, load)
         return kept.to(call.header(b"if-none-match"))
 
     async def rank(self, call: Call) -> Answer:

@@ -89,14 +89,16 @@ class TopCache:
         self._hits += 1
         return kept.answer
 
+    async def find(self, key: Key | None, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> TaggedAnswer:
+        """The kept answer, else as `fetch`."""
+        kept = None if key is None else self.get(key)
+        return await self.fetch(key, season_id, load) if kept is None else kept
+
     async def fetch(self, key: Key | None, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> TaggedAnswer:
-        """The kept answer, else the one whose body `load` returns, called once for all who ask at the same time. Raises
+        """The answer whose body `load` returns, called once for all who ask at the same time, whatever is kept. Raises
         what it raises."""
         if key is None:
             return TaggedAnswer(await load())
-        kept = self.get(key)
-        if kept is not None:
-            return kept
         self._misses += 1
         flight = self._flights.get(key)
         if flight is None:
@@ -138,6 +140,7 @@ class TopCache:
             self._forget(key)
             return
         answer = flight.task.result()
+        self._forget(key)  # were it looked up although an answer is kept, the count of bytes must stay right
         self._kept[key] = _Kept(flight.season_id, answer, flight.started + _MAX_AGE_SECONDS)
         self._bytes += len(answer.body) + _ENTRY_BYTES
         while self._bytes > _MAX_BYTES:
