@@ -20,6 +20,7 @@ import httpx2
 import psycopg
 import pytest
 import uvicorn
+from ports import free_port
 from raw_http import connection_to
 from redis.asyncio import Redis
 
@@ -27,7 +28,6 @@ from api.app import create_app
 from api.direct_protocol import DirectHttpProtocol
 from cli.embedded import process
 from cli.embedded.account import server_account
-from cli.embedded.memory import free_port
 from cli.embedded.postgres import EmbeddedPostgres, embedded_dsn
 from cli.embedded.valkey import EmbeddedValkey
 from cli.migrations import migrate
@@ -40,8 +40,16 @@ from shared.settings import ServiceSettings
 from worker.app import worker_connection
 from worker.batch import BatchApplier
 
+pytest_plugins = ["faults.table"]
+
+_LONG_FIRST = ("acceptance", "faults", "model")
 _PASSWORD = "test"  # on loopback, for the length of a run
 _TEMPLATE = "leaderboard_template"
+
+
+def pytest_collection_modifyitems(items):
+    """The folders of long tests first: of processes that share the tests, none is left with a long one in the end."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG_FIRST)
 
 
 class Servers(NamedTuple):
@@ -207,7 +215,13 @@ async def serving(app):
     """Serve the application over TCP; yields its base URL."""
     server = InThread(
         uvicorn.Config(
-            app, port=0, log_config=None, access_log=False, http=DirectHttpProtocol, ws="none", proxy_headers=False
+            app,
+            port=free_port(),
+            log_config=None,
+            access_log=False,
+            http=DirectHttpProtocol,
+            ws="none",
+            proxy_headers=False,
         )
     )
     task = asyncio.create_task(server.serve())
