@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 
 import httpx2
-
-from cli.embedded.memory import free_port
+from ports import free_port
 
 
 def ready(port):
