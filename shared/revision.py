@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-REVISION: Final = "0011"
+REVISION: Final = "0013"
 
 SchemaState = Literal["ok", "missing"]
 
