@@ -167,7 +167,7 @@ def test_a_restore_that_nobody_told_of_is_told_and_mended(own_postgres, cli, sta
     worker = service.processes[1]
     lines = iter(worker.stderr.readline, "")
     assert any("is this one deposed or restored?" in line and "leaderboard restored" in line for line in lines)
-    assert "leaderboard restored" in cli(dsn, "verify", "--patience", "0", code=1).stdout
+    assert "leaderboard restored" in cli(dsn, "verify", "--repair", "--patience", "0", code=1).stdout
     assert "--yes" in cli(dsn, "restored", code=2).stderr
     cli(dsn, "restored", "--yes")
     service.until_shown(s={"ann": 6}, t={"ann": 5})
@@ -190,7 +190,7 @@ def test_what_is_refused_and_what_is_left_of_it(dsn, empty_dsn, cli, start_progr
         holder.execute("lock table outbox")
         given = {"POSTGRES_DSN": dsn, "REDIS_URL": servers.redis_url}
         process = start_program("cli", "backup", str(tmp_path / "cut"), **given)
-        waits = "select from pg_stat_activity where application_name = 'pg_dump' and wait_event_type = 'Lock'"
+        waits = "select pid from pg_stat_activity where application_name = 'pg_dump' and wait_event_type = 'Lock'"
         until(lambda: watcher.execute(waits).fetchone(), "pg_dump waits")
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
