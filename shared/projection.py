@@ -16,11 +16,11 @@ from shared import keys
 from shared.board_entries import TIE_LENGTH, Shown, changes_of
 from shared.redis_client import Client
 from shared.scores import PLAIN, Rules, SeasonId, UserId
-from shared.scripts import APPLY, INSPECT, LOOK, PATCH, SWAP, Script
+from shared.scripts import APPLY, DROP, INSPECT, LOOK, PATCH, SWAP, Script
 from shared.standings import Standing
 from shared.windows import BOARDS
 
-Verdict = Literal["stored", "applied", "late", "behind", "moved"]
+Verdict = Literal["stored", "applied", "late", "behind", "moved", "dropped"]
 
 _STAGING_TTL_SECONDS: Final = 3600
 """A rebuild that dies leaves its staged board behind no longer than this."""
@@ -173,6 +173,21 @@ class Projection:
             *_how_to_read(rules),
         ]
         return await self._write_one(SWAP, update, arguments, *keys.shown(season_id, rules, update.token), *others)
+
+    async def season_ids(self) -> AsyncIterator[list[SeasonId]]:
+        """All seasons that have a board, in no order, some perhaps several times; those that come meanwhile perhaps."""
+        before, _, behind = keys.meta(SeasonId("*")).partition("*")
+        cursor = None
+        while cursor != 0:
+            cursor, found = await self._client.scan(cursor or 0, match=f"{before}*{behind}", count=1000)
+            yield [SeasonId(str(name)[len(before) : -len(behind)]) for name in found]
+
+    async def drop(self, season_ids: Sequence[SeasonId], timeline: int) -> list[Answer | RedisError]:
+        """Delete the seasons' boards, provided that they were written before `timeline`; else "stored"."""
+        calls: list[_Call] = [
+            (season_id, [keys.meta(season_id), *keys.all_shown(season_id)], [2, timeline]) for season_id in season_ids
+        ]
+        return await self._write(DROP, calls)
 
     async def discard_staged(self, update: Update) -> None:
         await self._client.unlink(*keys.shown(update.season_id, update.rules, update.token))

@@ -74,7 +74,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         batch_size=settings.outbox_batch_size,
         poll_seconds=settings.outbox_poll_ms / 1000,
     )
-    purge = Purge(pool, settings.outbox_retention_hours, settings.idempotency_retention_hours)
+    purge = Purge(pool, projection, settings.outbox_retention_hours, settings.idempotency_retention_hours)
     health = health_server(pool, client, lambda: loop.last_turn, metrics.text, settings)
     try:
         await pool.open()

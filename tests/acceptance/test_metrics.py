@@ -8,9 +8,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
-
-from cli.embedded.memory import free_port
 
 PROCESSES = 3
 TOP = "/v1/seasons/s/leaderboard/top"

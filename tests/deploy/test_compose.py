@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from ports import free_port
 
-from cli.embedded.memory import free_port
 from cli.migrations import ROOT
 
 BIN = Path(sys.executable).parent

@@ -7,9 +7,9 @@ import asyncio
 import httpx2
 import psycopg
 import pytest
+from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 
-from cli.embedded.memory import free_port
 from shared import keys
 from shared.projection import Projection
 from shared.scores import MAX_SCORE
