@@ -173,7 +173,7 @@ return applied(ARGV[2], ARGV[3], ARGV[9], ARGV[8], ARGV[11], ARGV[12], ARGV[13])
 )
 
 # KEYS: whatever may show the season. ARGV: a timeline, before which the boards must have been written.
-DROP: Final = _script("""
+DROP: Final = _script("drop", """
 if stored()[1] >= tonumber(ARGV[2]) then return answer('stored') end
 redis.call('UNLINK', unpack(KEYS))
 return answer('dropped')
