@@ -87,7 +87,7 @@ def create_app(settings: ServiceSettings) -> Front:
     limits = RateLimits(counters, settings)
     boards = Boards(client, settings)
     states = States(boards, top_cache)
-    streams = Streams(states, settings.streams_max, time.monotonic)
+    streams = Streams(states, settings.streams_max, time.monotonic, access.holds)
     metrics = ApiMetrics(pool, top_cache, streams, settings.prometheus_multiproc_dir)
     writes = LedgerWrites(pool, wakeups, metrics.committed)
     intake = Intake(writes, limits, settings)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from api.open_answers import OpenAnswer
 from api.stream_events import HEARTBEAT, Seen, State, event
+from shared.api_keys import ApiKey
 from shared.scores import UserId
 from shared.windows import Window
 
@@ -26,11 +27,12 @@ class View(NamedTuple):
 
 
 class Stream:
-    """`as_of`: when what it begins with was looked up, or later."""
+    """`as_of`: when what it begins with was looked up, or later. `key`: by which it passed."""
 
-    __slots__ = ("_answer", "_rank", "_seen", "_top", "as_of", "view", "written_at")
+    __slots__ = ("_answer", "_rank", "_seen", "_top", "as_of", "key", "view", "written_at")
 
-    def __init__(self, view: View, answer: OpenAnswer, seen: Seen, as_of: float) -> None:
+    def __init__(self, view: View, answer: OpenAnswer, seen: Seen, as_of: float, key: ApiKey | None = None) -> None:
+        self.key = key
         self.view = view
         self.as_of = as_of
         self.written_at = as_of

@@ -17,6 +17,7 @@ import structlog
 from api.stream import Stream
 from api.stream_states import States
 from api.watch import Watch
+from shared.api_keys import ApiKey
 from shared.errors import LeaderboardError, OverloadedError
 from shared.scores import SeasonId
 
@@ -28,9 +29,10 @@ log = structlog.get_logger()
 
 
 class Streams:
-    """Of one event loop."""
+    """Of one event loop. `holds`: whether a key still does."""
 
-    def __init__(self, states: States, most: int, clock: Callable[[], float]) -> None:
+    def __init__(self, states: States, most: int, clock: Callable[[], float], holds: Callable[[ApiKey], bool]) -> None:
+        self._holds = holds
         self._states = states
         self._most = most
         self._clock = clock
@@ -77,10 +79,14 @@ class Streams:
                 watch.changed()
 
     def beat(self) -> None:
+        """Show quiet clients that somebody is there; end the streams of keys that hold no longer."""
         now = self._clock()
         for watch in self._watches.values():
             for stream in watch.streams:
-                stream.beat(now, HEARTBEAT_SECONDS)
+                if stream.key is None or self._holds(stream.key):
+                    stream.beat(now, HEARTBEAT_SECONDS)
+                else:
+                    stream.end()
 
     async def run(self) -> None:
         """Keep quiet streams alive, and see what changed without a hint, until cancelled."""

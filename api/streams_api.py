@@ -49,7 +49,7 @@ class StreamsApi:
 
         async def go_on(scope: Scope, send: Send, start: Message) -> None:
             answer = open_answers.hold(scope)
-            stream = Stream(view, answer, seen, as_of)
+            stream = Stream(view, answer, seen, as_of, call.key)
             answer.caught_up = lambda: stream.catch_up(clock())
             with streams.joined(season_id, stream, hints):
                 await send(start)

@@ -173,11 +173,14 @@ return applied(ARGV[2], ARGV[3], ARGV[9], ARGV[8], ARGV[11], ARGV[12], ARGV[13])
 )
 
 # KEYS: whatever may show the season. ARGV: a timeline, before which the boards must have been written.
-DROP: Final = _script("drop", """
+DROP: Final = _script(
+    "drop",
+    """
 if stored()[1] >= tonumber(ARGV[2]) then return answer('stored') end
 redis.call('UNLINK', unpack(KEYS))
 return answer('dropped')
-""")
+""",
+)
 
 # KEYS: behind the boards those that are staged, as many; then what else may show the season. ARGV: the number of the
 # former, the six numbers that APPLY reported, timeline, epoch, prev, token, staged entries, order, ties, windows.
