@@ -234,7 +234,7 @@ async def test_while_postgres_is_gone_the_keys_that_were_read_hold(own_postgres,
 
 
 async def test_a_stream_ends_with_its_key(api, make, pool, monkeypatch):
-    monkeypatch.setattr(streams, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(streams, "POLL_SECONDS", 0.05)
     key, other = await make("read"), await make("read")
     async with api(read_access="keyed") as http:
         path = "/v1/seasons/eu-1/leaderboard/stream"
