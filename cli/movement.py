@@ -9,7 +9,7 @@ from cli.board_feed import Row
 
 
 class Moved(NamedTuple):
-    """`places`: won, or below 0 lost, while the mark lasts; `entered`: new on this board; `gain`: since the last one."""
+    """`places`: won, or below 0 lost, while the mark lasts; `entered`: new on the board; `gain`: since the last one."""
 
     places: int
     entered: bool

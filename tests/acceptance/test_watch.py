@@ -117,7 +117,7 @@ async def test_in_a_terminal_it_draws_and_leaves_cleanly(keyed):
             await until(b"ann")
             await score("eve", 7)
             await until(b"eve")
-            await until("new".encode())
+            await until(b"new")
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 128 + signal.SIGTERM
             await until(b"\x1b[?25h")  # the cursor is back

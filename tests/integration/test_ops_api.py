@@ -65,10 +65,21 @@ async def test_an_empty_outbox_has_a_gauge_too(http):
 
 
 def test_a_rate_is_of_the_last_seconds_or_of_what_the_sample_spans():
-    assert per_second(0, None, SAMPLE, sample=SAMPLE) == 0
-    assert per_second(10, 4.0, 10, sample=SAMPLE) == 10 / RATE_SECONDS
-    assert per_second(SAMPLE, 0.5, SAMPLE, sample=SAMPLE) == SAMPLE / 0.5
-    assert per_second(10, 600.0, SAMPLE, sample=SAMPLE) == 10 / RATE_SECONDS
+    assert per_second(0, None, None) == 0
+    assert per_second(10, 1.0, False) == 10 / RATE_SECONDS
+    assert per_second(5000, 0.5, True) == 10_000
+
+
+async def test_rates_of_more_than_is_looked_at_are_of_the_span_of_what_is(http, pool):
+    async with pool.connection() as conn:
+        await conn.execute(
+            "insert into outbox (id, event_type, season_id, epoch, user_id, delta, status, processed_at)"
+            " select id, 'score', 's', 1, 'ann', 1, 'done', now() from generate_series(1, 2 * %s) as id",
+            (SAMPLE,),
+        )
+    gauge = (await http.get(f"{OPS}/outbox")).json()
+    assert gauge["acceptedPerSecond"] > SAMPLE / RATE_SECONDS
+    assert gauge["donePerSecond"] > SAMPLE / RATE_SECONDS
 
 
 async def test_activity_names_the_processes(http, pool, add, drain):
