@@ -1,6 +1,8 @@
 # Everything runs from .venv, made from the lock files; nothing else needs to be installed beforehand.
 PYTHON ?= python3
 BASE_URL ?= http://127.0.0.1:8080
+# Tests wait more than they compute: three processes keep two processors busy.
+PROCESSES ?= 3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 FILES := api worker shared cli alembic tests bench leaderboard_client examples
@@ -33,8 +35,8 @@ demo: .venv/run.stamp ## replay 60,746 real events against a running service
 load: .venv/dev.stamp ## k6 load scripts against a running service
 	@BASE_URL=$(BASE_URL) PATH="$(CURDIR)/$(BIN):$$PATH" k6/run
 
-test: .venv/dev.stamp ## all tests, against servers of their own
-	@$(BIN)/pytest
+test: .venv/dev.stamp ## all tests, in PROCESSES=3 processes with servers of their own (0: in one)
+	@$(BIN)/pytest -n $(PROCESSES)
 
 faults: .venv/dev.stamp ## every fault many times over, about half an hour; writes .faults/result.md
 	@FAULTS=long $(BIN)/pytest --verbose tests/faults
@@ -45,13 +47,16 @@ bench: .venv/dev.stamp ## speed beside its limits, 25 minutes; QUICK=1 takes 2; 
 screenshots: .venv/dev.stamp ## renew docs/screenshots from a running service, after make demo
 	@$(BIN)/python -m bench.screenshots --base-url $(BASE_URL) $(ARGS)
 
-check: .venv/dev.stamp ## linters, types, layers, compose file
+check: .venv/dev.stamp ## linters, types, layers, compose and terraform files
 	$(BIN)/ruff check $(FILES)
 	$(BIN)/ruff format --check $(FILES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	POSTGRES_PASSWORD=x $(BIN)/docker-compose config --quiet
+	$(BIN)/shellcheck terraform/instance/leaderboard-*
+	@if command -v terraform > /dev/null; then terraform fmt -check -diff -recursive terraform; \
+		else echo "terraform is not installed here: its files are not checked"; fi
 
 format: .venv/dev.stamp ## put the code in its form
 	$(BIN)/ruff format $(FILES)

@@ -6,8 +6,13 @@ Exit codes: 0 stopped, 1 could not start, 2 settings are wrong.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import structlog
@@ -44,6 +49,12 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 0
+    with _shared_metrics(settings):
+        _serve(settings)
+    return 0
+
+
+def _serve(settings: ServiceSettings) -> None:
     uvicorn.run(
         "api.app:create_served_app",
         factory=True,
@@ -61,7 +72,22 @@ def main() -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )
-    return 0
+
+
+@contextmanager
+def _shared_metrics(settings: ServiceSettings) -> Iterator[None]:
+    """A folder for what several processes count together, empty at first: ids of processes come again."""
+    given = settings.prometheus_multiproc_dir
+    if settings.api_workers == 1 and given is None:
+        yield
+        return
+    with nullcontext(given) if given is not None else TemporaryDirectory(prefix="leaderboard-metrics-") as folder:
+        shared = Path(folder)
+        shared.mkdir(parents=True, exist_ok=True)
+        for left in shared.glob("*.db"):
+            left.unlink()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared)  # for the library, in the processes that uvicorn starts
+        yield
 
 
 async def _ready(settings: ServiceSettings) -> bool:

@@ -21,7 +21,7 @@ from starlette.types import Scope
 from api.answers import head_of
 from shared import api_keys
 from shared.api_keys import ApiKey, LiveKey
-from shared.errors import ForbiddenError, UnauthorizedError, UnavailableError
+from shared.errors import ForbiddenError, PostgresUnavailableError, UnauthorizedError, UnavailableError
 from shared.postgres import Pool
 from shared.settings import Settings
 
@@ -88,6 +88,13 @@ class Access:
             self.first_read.set()
             await asyncio.sleep(_REFRESH_SECONDS * (0.8 + 0.4 * random.random()))  # noqa: S311 - jitter
 
+    def holds(self, key: ApiKey) -> bool:
+        """Whether a request that passed by this key would still pass by it, and by its scopes."""
+        if key is ADMIN or self._keys is None:
+            return True
+        live = self._keys.get(key.key_id)
+        return live is not None and live.key == key
+
     def admit(self, scope: Scope, need: Need, *, season_in_body: bool = False) -> ApiKey | None:
         """The key of a request that may pass, None where it needs none. Raises UnauthorizedError, ForbiddenError.
 
@@ -99,6 +106,8 @@ class Access:
         if given is None:
             if need is Need.READ and self._reads_open:
                 return None
+            if self._keys is None and self._admin_digest is None:
+                raise _unread()  # perhaps there are none
             raise UnauthorizedError("this needs a key: send the header Authorization: Bearer <key>")
         key = self._known(given)
         if need is Need.READ and self._reads_open:
@@ -122,7 +131,7 @@ class Access:
         if self._admin_digest is not None and hmac.compare_digest(digest, self._admin_digest):
             return ADMIN
         if self._keys is None:
-            raise UnavailableError("keys can't be read at the moment; try again shortly", code="postgres_unavailable")
+            raise _unread()
         live = self._keys.get(api_keys.id_in(text) or "")
         matches = False
         for kept in live.digests if live is not None else (_NO_DIGEST,):
@@ -173,6 +182,10 @@ def _season_in_path(scope: Scope) -> str | None:
     if "sid" in found:
         return str(found["sid"])
     return f"game:{found['game_id']}" if "game_id" in found else None
+
+
+def _unread() -> UnavailableError:
+    return PostgresUnavailableError("keys can't be read at the moment; try again shortly")
 
 
 def _told(key: ApiKey) -> str:

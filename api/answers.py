@@ -14,6 +14,7 @@ from api import whole_answers
 Header: TypeAlias = tuple[bytes, bytes]
 
 _REQUEST_ID: Final = "leaderboard.request_id"
+_STATUS: Final = "leaderboard.status"
 _HEAD: Final = "leaderboard.head"
 
 # A cache may keep the answer and must ask each time whether it still holds.
@@ -82,6 +83,8 @@ def rate_limit_headers(limit: str, quota: int, window_seconds: int, left: int, r
 async def send_answer(scope: Scope, send: Send, answer: Answer) -> None:
     """Send it, with the id of its request."""
     status, body, go_on = answer.status, answer.body, answer.go_on
+    if go_on is None:
+        set_status(scope, status)
     lines = header_lines(scope, answer)
     send_whole = whole_answers.take(scope)
     # With 413 the server must see that the connection ends.
@@ -110,6 +113,16 @@ def header_lines(scope: Scope, answer: Answer) -> bytes:
         further,
         scope[_REQUEST_ID],
     )
+
+
+def set_status(scope: Scope, status: int) -> None:
+    scope[_STATUS] = status
+
+
+def status_of(scope: Scope) -> int | None:
+    """What the request was answered with, None where it was not, or goes on."""
+    status: int | None = scope.get(_STATUS)
+    return status
 
 
 def set_request_id(scope: Scope, own: bytes) -> None:

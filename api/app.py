@@ -26,6 +26,7 @@ from api.health_api import HealthApi
 from api.intake import Intake
 from api.ledger_reads import LedgerReads
 from api.ledger_writes import LedgerWrites
+from api.metrics import ApiMetrics
 from api.ops_api import OpsApi
 from api.ops_ledger import OpsLedger
 from api.ops_work import OpsWork
@@ -84,12 +85,13 @@ def create_app(settings: ServiceSettings) -> Front:
     access = Access(settings)
     counters = create_client(settings.redis_url, "api-limits", timeout_seconds=_COUNTING_SECONDS, retries=0)
     limits = RateLimits(counters, settings)
-    writes = LedgerWrites(pool, wakeups)
-    intake = Intake(writes, limits, settings)
-    score_batches = ScoreBatches(writes, limits, settings)
     boards = Boards(client, settings)
     states = States(boards, top_cache)
-    streams = Streams(states, settings.streams_max, time.monotonic)
+    streams = Streams(states, settings.streams_max, time.monotonic, access.holds)
+    metrics = ApiMetrics(pool, top_cache, streams, settings.prometheus_multiproc_dir)
+    writes = LedgerWrites(pool, wakeups, metrics.committed)
+    intake = Intake(writes, limits, settings)
+    score_batches = ScoreBatches(writes, limits, settings)
     resets = Resets(pool, Projection(client), settings)
     ops_ledger = OpsLedger(settings)
 
@@ -101,6 +103,7 @@ def create_app(settings: ServiceSettings) -> Front:
             asyncio.create_task(follow_changes(listener, top_cache, streams.changed)),
             asyncio.create_task(streams.run()),
             asyncio.create_task(access.follow(pool)),
+            asyncio.create_task(metrics.run()),
         ]
         await access.first_read.wait()
         try:
@@ -131,6 +134,7 @@ def create_app(settings: ServiceSettings) -> Front:
             *StreamsApi(streams, states, time.monotonic).routes(),
             *games_api.routes(),
             *HealthApi(pool, client).routes(),
+            metrics.route(),
             *OpsApi(ops_ledger).routes(),
             *OpsWork(ops_ledger).routes(),
             openapi.route(),
@@ -141,7 +145,15 @@ def create_app(settings: ServiceSettings) -> Front:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return Front(app, Gate(access, limits), top_cache, seasons_api.hot, games_api.hot, origins=settings.origins)
+    return Front(
+        app,
+        Gate(access, limits),
+        metrics.requests,
+        top_cache,
+        hot=seasons_api.hot,
+        hot_games=games_api.hot,
+        origins=settings.origins,
+    )
 
 
 def create_served_app() -> Front:

@@ -45,6 +45,10 @@ _Command: TypeAlias = tuple[str | int | bytes, ...]
 _Work: TypeAlias = Callable[[], Awaitable[list[Any]]]
 
 
+Version: TypeAlias = tuple[str | None, ...]
+"""Of a season's boards: another one whenever they were written to."""
+
+
 class Placing(NamedTuple):
     """Where a player stands: rank 1 = best, of `total` players."""
 
@@ -213,6 +217,21 @@ class Boards:
         commands: list[_Command] = [("ZCARD", keys.board(season_id)) for season_id in season_ids]
         replies = await self._works.submit(partial(self._replies, commands, season_ids)) if commands else []
         return [_right(reply) for reply in replies]
+
+    async def versions(self, season_ids: Sequence[SeasonId]) -> list[Version]:
+        """What each of the seasons' boards say of themselves, a few dozen seasons at a time."""
+        commands: list[_Command] = [
+            ("HMGET", keys.meta(season_id), "timeline", "epoch", "token", "count") for season_id in season_ids
+        ]
+
+        async def look_up() -> list[Any]:
+            found: list[Any] = []
+            for first in range(0, len(commands), _PER_TURN):
+                some = slice(first, first + _PER_TURN)
+                found += map(_right, await self._replies(commands[some], season_ids[some]))
+            return found
+
+        return [tuple(told) for told in await self._works.submit(look_up)]
 
     async def _not_on_board(self, season_id: SeasonId, window: Window | None, total: int) -> NotOnBoardError:
         if not total:

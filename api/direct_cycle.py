@@ -24,13 +24,15 @@ class _Nobody:
 
 
 class DirectCycle:
-    """What uvicorn's protocol and ours ask of a cycle, and `run`. `keep_alive`: the connection outlives the answer."""
+    """What uvicorn's protocol and ours ask of a cycle, and `run`. `keep_alive`: the connection outlives the answer.
+    `began`: when the request was there as a whole, seconds of a monotonic clock."""
 
     message_event: Final = _Nobody()
 
     __slots__ = (
         "_answered",
         "_coroutine",
+        "began",
         "body",
         "disconnected",
         "endpoint",
@@ -44,6 +46,7 @@ class DirectCycle:
     def __init__(self, scope: Scope, endpoint: Endpoint) -> None:
         self.scope = scope
         self.endpoint = endpoint
+        self.began = 0.0
         self.body = b""
         self.more_body = True
         self.disconnected = False

@@ -6,6 +6,7 @@ bounds all of them is in `api.http_protocol`.
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final, cast
 
 from starlette.types import Scope
@@ -82,6 +83,7 @@ class DirectHttpProtocol(OpenAnswersProtocol):
 
     def _begin(self, cycle: DirectCycle) -> None:
         self._ready = None
+        cycle.began = time.perf_counter()
         assert self._front is not None
         begun = self._front.begin(cycle.endpoint, cycle.scope, cycle.body)
         if isinstance(begun, Answer):
@@ -91,6 +93,8 @@ class DirectHttpProtocol(OpenAnswersProtocol):
 
     def _answer(self, cycle: DirectCycle, answer: Answer) -> None:
         cycle.response_started = cycle.response_complete = True
+        assert self._front is not None
+        self._front.note(cycle.scope, answer.status, time.perf_counter() - cycle.began)
         if cycle.disconnected:
             return
         lines = header_lines(cycle.scope, answer)

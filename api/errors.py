@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from api.answers import Answer, Header, json_answer, rate_limit_headers, request_id
+from api.answers import Answer, Header, json_answer, rate_limit_headers, request_id, set_status
 from shared.errors import LeaderboardError, RateLimitedError, UnauthorizedError
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -56,6 +56,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What the router refuses."""
     assert isinstance(error, HTTPException)
     own = request_id(request.scope)
+    set_status(request.scope, error.status_code)
     body = ErrorBody(
         _MESSAGES.get(error.status_code, error.detail),
         _CODES.get(error.status_code, HTTPStatus(error.status_code).name.lower()),

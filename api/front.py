@@ -20,9 +20,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import whole_answers
-from api.answers import Answer, head_of, request_id, send_answer, set_request_id
+from api.answers import Answer, head_of, request_id, send_answer, set_request_id, status_of
 from api.endpoint import Call, Endpoint, failed
+from api.games_api import games_path
 from api.gate import Gate, set_gate
+from api.metrics import OTHER, Requests, label_of, method_label
 from api.top_cache import TopCache
 from shared.errors import LeaderboardError
 from shared.scores import MAX_SEASON_ID_LENGTH, SEASON_ID_CHARACTERS
@@ -35,6 +37,9 @@ _PLAIN_URL: Final = re.compile(
 _PLAIN_GAMES_URL: Final = re.compile(
     rb"(/api/leaderboard/([a-z]+)(?:/([0-9]{1,19}))?(?:/([0-9]{1,19}))?)(?:\?([!-\"$-~]*))?"
 )
+
+_ROUTE: Final = "leaderboard.route"
+_SEASONS_TOP: Final = f"{_SEASONS}{{sid}}/leaderboard/top"
 
 _CORS: Final[dict[str, Any]] = {
     "allow_methods": ("GET", "POST", "PUT", "DELETE"),
@@ -57,23 +62,29 @@ class Front:
         self,
         app: ASGIApp,
         gate: Gate,
+        requests: Requests,
         top_cache: TopCache,
+        *,
         hot: Mapping[tuple[str, str], Endpoint],
         hot_games: Mapping[tuple[str, str, int], Endpoint],
-        *,
         origins: Sequence[str] = (),
     ) -> None:
         self.app = app
         self._gate = gate
+        self._requests = requests
         self._cors = CORSMiddleware(self._answer, origins, **_CORS) if origins else None
         self._top_cache = top_cache
         self._hot = hot
         self._process = secrets.token_hex(6).encode()
         self._count = itertools.count(1)
         self._debug = logging.getLogger().isEnabledFor(logging.DEBUG)
-        self._direct = {(method.encode(), rest.encode()): endpoint for (method, rest), endpoint in hot.items()}
+        self._direct = {
+            (method.encode(), rest.encode()): (endpoint, f"{_SEASONS}{{sid}}/{rest}")
+            for (method, rest), endpoint in hot.items()
+        }
         self._direct_games = {
-            (method.encode(), word.encode(), ids): endpoint for (method, word, ids), endpoint in hot_games.items()
+            (method.encode(), word.encode(), ids): (endpoint, games_path(word, ids))
+            for (method, word, ids), endpoint in hot_games.items()
         }
 
     def finds(self, method: bytes, url: bytes, scope: Scope) -> Endpoint | None:
@@ -85,12 +96,14 @@ class Front:
         if plain is None:
             return self._finds_game(method, url, scope)
         path, season_id, rest, query = plain.groups()
-        endpoint = self._direct.get((method, rest))
-        if endpoint is not None:
-            scope["method"] = method.decode()
-            scope["path"] = path.decode()
-            scope["path_params"] = {"sid": season_id.decode()}
-            scope["query_string"] = query or b""
+        found = self._direct.get((method, rest))
+        if found is None:
+            return None
+        endpoint, scope[_ROUTE] = found
+        scope["method"] = method.decode()
+        scope["path"] = path.decode()
+        scope["path_params"] = {"sid": season_id.decode()}
+        scope["query_string"] = query or b""
         return endpoint
 
     def _finds_game(self, method: bytes, url: bytes, scope: Scope) -> Endpoint | None:
@@ -99,12 +112,14 @@ class Front:
             return None
         path, word, game_id, user_id, query = plain.groups()
         ids = (game_id is not None) + (user_id is not None)
-        endpoint = self._direct_games.get((method, word, ids))
-        if endpoint is not None:
-            scope["method"] = method.decode()
-            scope["path"] = path.decode()
-            scope["path_params"] = {"game_id": (game_id or b"").decode(), "user_id": (user_id or b"").decode()}
-            scope["query_string"] = query or b""
+        found = self._direct_games.get((method, word, ids))
+        if found is None:
+            return None
+        endpoint, scope[_ROUTE] = found
+        scope["method"] = method.decode()
+        scope["path"] = path.decode()
+        scope["path_params"] = {"game_id": (game_id or b"").decode(), "user_id": (user_id or b"").decode()}
+        scope["query_string"] = query or b""
         return endpoint
 
     def begin(self, endpoint: Endpoint, scope: Scope, body: bytes) -> Answer | Coroutine[Any, Any, Answer]:
@@ -129,10 +144,15 @@ class Front:
         kept = self._kept(call.scope) if call.scope["method"] == "GET" else None
         return kept or await endpoint.handle(call)
 
+    def note(self, scope: Scope, status: int, seconds: float) -> None:
+        """A request that `begin` was asked for was answered."""
+        self._requests.note(scope[_ROUTE], scope["method"], status, seconds)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        started = time.perf_counter()
         self._identify(scope)
         set_gate(scope, self._gate)
         if self._debug:
@@ -143,12 +163,17 @@ class Front:
             await self._cors(scope, receive, send)
         else:
             await self._answer(scope, receive, send)
+        status = status_of(scope)
+        if status is not None:
+            route = scope.get(_ROUTE) or (label_of(scope["route"].path) if "route" in scope else OTHER)
+            self._requests.note(route, method_label(scope["method"]), status, time.perf_counter() - started)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if method in ("GET", "HEAD") and not self._gate.asks:
             kept = self._kept(scope)
             if kept is not None:
+                scope[_ROUTE] = _SEASONS_TOP if path.startswith(_SEASONS) else games_path("top", 1)
                 await send_answer(scope, send, kept)
                 return
         app = self.app
@@ -157,6 +182,7 @@ class Front:
             endpoint = self._hot.get((method, rest))
             if endpoint is not None:
                 scope["path_params"] = {"sid": season_id}
+                scope[_ROUTE] = f"{_SEASONS}{{sid}}/{rest}"
                 app = endpoint
         await app(scope, receive, send)
 

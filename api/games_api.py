@@ -105,13 +105,9 @@ class GamesApi:
         }
 
     def routes(self) -> list[Route]:
-        ids = ("/{game_id}", "/{user_id}")
         return [
             Route("/api/health", Endpoint(self.health, Need.OPEN), methods=["GET"]),
-            *(
-                Route(f"/api/leaderboard/{word}{''.join(ids[:count])}", app, methods=[method])
-                for (method, word, count), app in self.hot.items()
-            ),
+            *(Route(games_path(word, count), app, methods=[method]) for (method, word, count), app in self.hot.items()),
         ]
 
     async def health(self, _call: Call) -> Answer:
@@ -143,7 +139,7 @@ class GamesApi:
             ]
             return msgspec.json.encode(GameTop(int(game_id), leaders, total, window or _ALL))
 
-        kept = await self._top_cache.fetch(key_of(call.scope), season_id, load)
+        kept = await self._top_cache.find(key_of(call.scope), season_id, load)
         return kept.to(call.header(b"if-none-match"))
 
     async def rank(self, call: Call) -> Answer:
@@ -152,6 +148,11 @@ class GamesApi:
         rank, score, total = await self._boards.rank(season_id, player, window=window)
         found = GameRank(int(game_id), int(user_id), score, rank, percentile(rank, total), total, window or _ALL)
         return json_answer(found, headers=_NOW)
+
+
+def games_path(word: str, ids: int) -> str:
+    """The path of a word and so many ids."""
+    return f"/api/leaderboard/{word}{''.join(('/{game_id}', '/{user_id}')[:ids])}"
 
 
 def _season(game_id: str) -> SeasonId:

@@ -7,8 +7,9 @@ outcome is unknown is not tried again here.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import psycopg
@@ -35,14 +36,18 @@ log = structlog.get_logger()
 
 
 class LedgerWrites:
-    """`store` on the process's connections; idle workers hear of it."""
+    """`store` on the process's connections; idle workers hear of it. `committed` hears of how many scores in how many
+    seconds."""
 
-    def __init__(self, pool: Pool, wakeups: Wakeups) -> None:
+    def __init__(self, pool: Pool, wakeups: Wakeups, committed: Callable[[int, float], None]) -> None:
         self._pool = pool
+        self._committed = committed
         self._wakeups = wakeups
 
     async def store(self, scores: Sequence[Score]) -> list[Result]:
+        started = time.perf_counter()
         results = await store(self._pool, scores)
+        self._committed(len(scores), time.perf_counter() - started)
         self._wakeups.tell()
         return results
 

@@ -79,14 +79,16 @@ class OpenAnswersProtocol(BoundedHttpProtocol):
 
     def hold_open(self) -> OpenAnswer:
         """For the request that is being answered."""
+        answer = OpenAnswer(self.transport, self.flow)
+        if self._stops or self.transport.is_closing():
+            answer.end()
+            return answer
         own = self.transport.get_extra_info("socket")
         own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
-        self._open = OpenAnswer(self.transport, self.flow)
-        if self._stops or self.transport.is_closing():
-            self._open.end()
-        return self._open
+        self._open = answer
+        return answer
 
     def on_response_complete(self) -> None:
         self._open = None

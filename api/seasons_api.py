@@ -146,7 +146,7 @@ class SeasonsApi:
             page = await self._boards.top(season_id, limit, offset, behind, window=window, shared=shared)
             return top_body(season_id, page)
 
-        kept = await self._top_cache.fetch(key_of(call.scope), season_id, load)
+        kept = await self._top_cache.find(key_of(call.scope), season_id, load)
         return kept.to(call.header(b"if-none-match"))
 
     async def rank(self, call: Call) -> Answer:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from api.open_answers import OpenAnswer
 from api.stream_events import HEARTBEAT, Seen, State, event
+from shared.api_keys import ApiKey
 from shared.scores import UserId
 from shared.windows import Window
 
@@ -26,11 +27,12 @@ class View(NamedTuple):
 
 
 class Stream:
-    """`as_of`: when what it begins with was looked up, or later."""
+    """`as_of`: when what it begins with was looked up, or later. `key`: by which it passed."""
 
-    __slots__ = ("_answer", "_rank", "_seen", "_top", "as_of", "view", "written_at")
+    __slots__ = ("_answer", "_rank", "_seen", "_top", "as_of", "key", "view", "written_at")
 
-    def __init__(self, view: View, answer: OpenAnswer, seen: Seen, as_of: float) -> None:
+    def __init__(self, view: View, answer: OpenAnswer, seen: Seen, as_of: float, key: ApiKey | None = None) -> None:
+        self.key = key
         self.view = view
         self.as_of = as_of
         self.written_at = as_of
@@ -46,18 +48,19 @@ class Stream:
 
     def catch_up(self, now: float) -> None:
         if self._answer.takes_more and (news := self._news()):
-            self.write(news, now)
+            self._write(news, now)
 
-    def say(self, comment: bytes, now: float) -> None:
+    def say(self, chunk: bytes, now: float) -> None:
+        """Send what is neither top nor rank; who does not keep up goes without."""
         if self._answer.takes_more:
-            self.write(comment, now)
+            self._write(chunk, now)
 
     def beat(self, now: float, quiet_seconds: float) -> None:
         """Where nothing was written for so long, show proxies and kernels that somebody is there."""
         if now - self.written_at >= quiet_seconds:
             self.say(HEARTBEAT, now)
 
-    def write(self, chunks: bytes, now: float) -> None:
+    def _write(self, chunks: bytes, now: float) -> None:
         self.written_at = now
         self._answer.write(chunks)
 

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from api.answers import name_of
-from api.boards import Boards, Placing
+from api.boards import Boards, Placing, Version
 from api.seasons_api import rank_of, top_body
 from api.stream import Board, View
 from api.stream_events import State
@@ -60,6 +60,9 @@ class States:
             seasons = [season_id] * len(user_ids)
             places = await self._boards.ranks(seasons, user_ids, window=board.window, shared=board.shared)
         return [_state(season_id, user_id, place) for user_id, place in zip(user_ids, places, strict=True)]
+
+    async def versions(self, season_ids: Sequence[SeasonId]) -> list[Version]:
+        return await self._boards.versions(season_ids)
 
     async def _rank(self, season_id: SeasonId, board: Board, user_id: UserId) -> State:
         place: Placing | None

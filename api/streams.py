@@ -1,26 +1,38 @@
-"""All streams of a process: how many there may be, who looks at their seasons, and the heartbeats of the quiet ones."""
+"""All streams of a process: how many there may be, who looks at their seasons, and the heartbeats of the quiet ones.
+
+The hint that a season changed may be lost. So each season that is streamed is asked every second whether it did: that
+bounds the age of what streams show, whatever becomes of the hints.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import structlog
+
 from api.stream import Stream
 from api.stream_states import States
 from api.watch import Watch
-from shared.errors import OverloadedError
+from shared.api_keys import ApiKey
+from shared.errors import LeaderboardError, OverloadedError
 from shared.scores import SeasonId
 
 HEARTBEAT_SECONDS: Final = 15.0
-_LOOK_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 0.9
+"""From one poll to the next, at most: with the look that it leads to less than a second."""
+
+log = structlog.get_logger()
 
 
 class Streams:
-    """Of one event loop."""
+    """Of one event loop. `holds`: whether a key still does."""
 
-    def __init__(self, states: States, most: int, clock: Callable[[], float]) -> None:
+    def __init__(self, states: States, most: int, clock: Callable[[], float], holds: Callable[[ApiKey], bool]) -> None:
+        self._holds = holds
         self._states = states
         self._most = most
         self._clock = clock
@@ -67,13 +79,36 @@ class Streams:
                 watch.changed()
 
     def beat(self) -> None:
+        """Show quiet clients that somebody is there; end the streams of keys that hold no longer."""
         now = self._clock()
         for watch in self._watches.values():
             for stream in watch.streams:
-                stream.beat(now, HEARTBEAT_SECONDS)
+                if stream.key is None or self._holds(stream.key):
+                    stream.beat(now, HEARTBEAT_SECONDS)
+                else:
+                    stream.end()
 
     async def run(self) -> None:
-        """Keep quiet streams alive until cancelled."""
+        """Keep quiet streams alive, and see what changed without a hint, until cancelled."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            began = self._clock()
             self.beat()
+            try:
+                await self._poll()
+            except Exception:
+                log.exception("the seasons of streams were not asked whether they changed")
+            pause = POLL_SECONDS * (1 - random.random() / 4)  # noqa: S311 - jitter
+            await asyncio.sleep(began + pause - self._clock())
+
+    async def _poll(self) -> None:
+        watches = list(self._watches.items())
+        if not watches:
+            return
+        try:
+            versions = await self._states.versions([season_id for season_id, _ in watches])
+        except LeaderboardError:
+            for _, watch in watches:
+                watch.changed()  # they say to their streams what is wrong
+            return
+        for (_, watch), version in zip(watches, versions, strict=True):
+            watch.is_at(version)

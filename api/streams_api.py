@@ -49,11 +49,11 @@ class StreamsApi:
 
         async def go_on(scope: Scope, send: Send, start: Message) -> None:
             answer = open_answers.hold(scope)
-            stream = Stream(view, answer, seen, as_of)
+            stream = Stream(view, answer, seen, as_of, call.key)
             answer.caught_up = lambda: stream.catch_up(clock())
             with streams.joined(season_id, stream, hints):
                 await send(start)
-                stream.write(retry(random.randint(*_RETRY_MS)), clock())  # noqa: S311 - jitter
+                stream.say(retry(random.randint(*_RETRY_MS)), clock())  # noqa: S311 - jitter
                 stream.show(top, rank, clock())
                 await answer.over
             await answer.finish(send)

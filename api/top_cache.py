@@ -71,6 +71,7 @@ class TopCache:
 
     def __init__(self) -> None:
         self._open = False
+        self._hits = self._misses = 0
         self._bytes = 0
         self._kept: dict[Key, _Kept] = {}
         self._flights: dict[Key, _Flight] = {}
@@ -85,16 +86,20 @@ class TopCache:
             self._unlist(key, kept.season_id)
             self._forget(key)
             return None
+        self._hits += 1
         return kept.answer
 
+    async def find(self, key: Key | None, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> TaggedAnswer:
+        """The kept answer, else as `fetch`."""
+        kept = None if key is None else self.get(key)
+        return await self.fetch(key, season_id, load) if kept is None else kept
+
     async def fetch(self, key: Key | None, season_id: SeasonId, load: Callable[[], Awaitable[bytes]]) -> TaggedAnswer:
-        """The kept answer, else the one whose body `load` returns, called once for all who ask at the same time. Raises
+        """The answer whose body `load` returns, called once for all who ask at the same time, whatever is kept. Raises
         what it raises."""
         if key is None:
             return TaggedAnswer(await load())
-        kept = self.get(key)
-        if kept is not None:
-            return kept
+        self._misses += 1
         flight = self._flights.get(key)
         if flight is None:
             flight = _Flight(season_id, asyncio.ensure_future(_tagged(load)), time.monotonic())
@@ -102,6 +107,12 @@ class TopCache:
             self._keys[season_id].add(key)
             flight.task.add_done_callback(lambda _task: self._landed(key, flight))
         return await asyncio.shield(flight.task)
+
+    def lookups_since_last_time(self) -> dict[str, int]:
+        """How many found a kept answer, and how many did not where one could have been kept."""
+        found = {"hit": self._hits, "miss": self._misses}
+        self._hits = self._misses = 0
+        return found
 
     def drop(self, season_ids: Iterable[SeasonId]) -> None:
         """The seasons changed: forget their answers; look-ups under way may be from before, so they are not kept."""
@@ -129,6 +140,7 @@ class TopCache:
             self._forget(key)
             return
         answer = flight.task.result()
+        self._forget(key)  # were it looked up although an answer is kept, the count of bytes must stay right
         self._kept[key] = _Kept(flight.season_id, answer, flight.started + _MAX_AGE_SECONDS)
         self._bytes += len(answer.body) + _ENTRY_BYTES
         while self._bytes > _MAX_BYTES:

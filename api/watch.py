@@ -1,18 +1,15 @@
-"""One season, looked at for all of its streams together: soon after it changed, and within a second in any case.
-
-The hint that it changed may be lost; the look that no hint asked for is what bounds the age of what streams show.
-"""
+"""One season, looked at for all of its streams together, soon after it changed."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 import structlog
 
+from api.boards import Version
 from api.stream import Board, Stream
 from api.stream_events import State, comment
 from api.stream_states import States
@@ -21,9 +18,6 @@ from shared.scores import SeasonId, UserId
 
 COALESCE_SECONDS: Final = 0.1
 """From the beginning of a look to that of the next one: what changes meanwhile is shown together."""
-
-POLL_SECONDS: Final = 0.9
-"""To the next look where nothing is said to have changed, at most: with the look itself less than a second."""
 
 _SHARE: Final = 3
 """Of the time that looks take, so much passes between them: the process has others to serve."""
@@ -40,17 +34,9 @@ _Ranks: TypeAlias = dict[tuple[Board, UserId], _Found]
 log = structlog.get_logger()
 
 
-class Pause(NamedTuple):
-    """Until when to wait at least, whatever changes, and at most."""
-
-    earliest: float
-    latest: float
-
-
-def pause_after(began: float, ended: float, jitter: float) -> Pause:
-    """Between a look that took so long and the next one; `jitter` from 0 to 1."""
-    earliest = max(began + COALESCE_SECONDS, ended + _SHARE * (ended - began))
-    return Pause(earliest, max(earliest, began + POLL_SECONDS * (1 - jitter / 4)))
+def next_look(began: float, ended: float) -> float:
+    """When the next look may begin after one that took so long."""
+    return max(began + COALESCE_SECONDS, ended + _SHARE * (ended - began))
 
 
 class Watch:
@@ -61,6 +47,8 @@ class Watch:
         self._states = states
         self._clock = clock
         self._changed = asyncio.Event()
+        self._version: Version | None = None
+        """Which one was looked at, None = a look at it failed, or there was none."""
         self._troubled = False
         self.streams: set[Stream] = set()
 
@@ -68,24 +56,25 @@ class Watch:
         """Look again, as soon as it may be."""
         self._changed.set()
 
+    def is_at(self, version: Version) -> None:
+        """This is what the season's boards say of themselves now: look again unless they said so before."""
+        if version != self._version:
+            self._version = version
+            self.changed()
+
     async def run(self) -> None:
         while True:
+            await self._changed.wait()
             self._changed.clear()
             began = self._clock()
             try:
                 await self._look(began)
             except Exception:
                 log.exception("streams were not shown how things stand", season_id=self._season_id)
-            pause = pause_after(began, self._clock(), random.random())  # noqa: S311 - jitter
-            await self._changed_before(pause.latest)
-            await asyncio.sleep(max(0.0, pause.earliest - self._clock()))
-
-    async def _changed_before(self, latest: float) -> None:
-        try:
-            async with asyncio.timeout(max(0.0, latest - self._clock())):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
+                self._troubled = True
+            if self._troubled:
+                self._version = None
+            await asyncio.sleep(next_look(began, self._clock()) - self._clock())
 
     async def _look(self, began: float) -> None:
         tops, ranks = await self._found()

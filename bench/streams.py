@@ -34,6 +34,7 @@ AT_ONCE: Final = 100
 """Connections that are opened beside each other; a listening queue has room for more."""
 SETTLE_SECONDS: Final = 1.0
 
+_BEGUN: Final = b'"totalPlayers":'
 _SCORE: Final = re.compile(rb'"userId":"leader","score":(\d+)')
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -57,6 +58,7 @@ class Listener(asyncio.Protocol):
         data = self._rest + data
         for found in _SCORE.finditer(data):
             self.seen.append((time.monotonic(), int(found[1])))
+        if _BEGUN in data:
             self.began.set()
         self._rest = data[data.rfind(b"\n") + 1 :]
 
@@ -160,11 +162,14 @@ async def phase(stack: Stack, listeners: list[Listener], score: int, rate: float
 
 async def run(streams: int, rates: Sequence[float], seconds: float) -> dict[str, Any]:
     path = f"/v1/seasons/{SEASON}/leaderboard/stream?limit=10"
-    kinds = {
-        "top 10": [path] * streams,
-        "top 10 and the rank of a player each": [f"{path}&userId=p{number:05}" for number in range(streams)],
+    of_players = [f"{path}&userId=p{number:05}" for number in range(streams)]
+    of_seasons = [path.replace(SEASON, f"{SEASON}-{number}") for number in range(streams)]
+    return {
+        "streams": streams,
+        "top 10": await measured([path] * streams, rates, seconds),
+        "top 10 and the rank of a player each": await measured(of_players, rates, seconds),
+        "top 10 of a season each": await measured(of_seasons, [], seconds),
     }
-    return {"streams": streams} | {kind: await measured(paths, rates, seconds) for kind, paths in kinds.items()}
 
 
 async def measured(paths: Sequence[str], rates: Sequence[float], seconds: float) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def print_review(found: Review, *, as_json: bool) -> None:
         print_json(
             {
                 "counts": found.counts,
+                "estimated": sorted(found.estimated),
                 "seasonsWaiting": found.seasons_waiting,
                 "oldestPendingSeconds": found.oldest_seconds,
                 "failedByReason": found.reasons,
@@ -43,8 +44,10 @@ def print_review(found: Review, *, as_json: bool) -> None:
         return
     table = make_table("status", "events", left=frozenset({"status"}))
     for status, count in found.counts.items():
-        table.add_row(status, f"{count:,}")
+        table.add_row(status, f"~ {count:,}" if status in found.estimated else f"{count:,}")
     print_table(table)
+    if found.estimated:
+        print("~ estimated from PostgreSQL's statistics; to count: select status, count(*) from outbox group by status")
     if found.oldest_seconds is None:
         print("nothing is pending: the boards show every score")
     else:

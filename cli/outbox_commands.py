@@ -34,7 +34,11 @@ _All: TypeAlias = Annotated[bool, typer.Option("--all", help="all failed events"
 
 @app.command()
 def status(json: _Json = False) -> None:
-    """Events per status, how long the oldest has been waiting, and why events failed."""
+    """Events per status, how long the oldest has been waiting, and why events failed.
+
+    Pending and failed ones are counted. Where the outbox is large, done and discarded ones are estimated, so that it
+    answers at once.
+    """
     from cli.outbox import print_review, review  # noqa: PLC0415
 
     settings = settings_or_fail()

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from cli.embedded.memory import remembered
 from cli.embedded.postgres import embedded_dsn
 from cli.embedded.valkey import embedded_url
-from shared.postgres import Connection, Pool, connection_settings, create_pool, wait_for_schema
+from shared.postgres import Connection, Pool, connection_settings, create_pool, wait_for_schema, wait_for_server
 from shared.projection import Projection
 from shared.redis_client import Client, create_client
 from shared.revision import StaleSchemaError
@@ -31,6 +31,7 @@ _NONE: Final = (
     "{settings} not set, and {data_dir} remembers no embedded servers: set what is missing (environment or .env), or "
     "start servers with `make run`, or point DATA_DIR at where `make run` keeps its data"
 )
+_SILENT: Final = "PostgreSQL does not answer ({reason}); is it, or `make run`, running?"
 _MIXED: Final = (
     "{missing} is not set, {given} is: whose ledger and whose boards are meant? Set both (environment or .env), or "
     "none to take the servers of `make run`"
@@ -97,6 +98,22 @@ async def connected_ledger(settings: Settings) -> AsyncIterator[Pool]:
         await pool.close(timeout=0.5)
 
 
+@asynccontextmanager
+async def connected_to(dsn: str) -> AsyncIterator[Connection]:
+    """One autocommit connection, whatever the database has in it. Raises NoServersError or UnreachableError."""
+    try:
+        # Statements that fill or copy a database have the time they need.
+        conninfo = connection_settings(dsn, "cli", statement_ms=0, lock_ms=0, idle_in_transaction_ms=60_000)
+    except psycopg.ProgrammingError as error:
+        raise NoServersError(f"POSTGRES_DSN is wrong: {str(error).strip()}") from error
+    try:
+        conn = await wait_for_server(conninfo, 0)
+    except psycopg.Error as error:
+        raise UnreachableError(_SILENT.format(reason=str(error).strip())) from error
+    async with conn:
+        yield conn
+
+
 def ledger_dsn(settings: Settings) -> str:
     """PostgreSQL of the settings, else that of `make run`. Raises NoServersError."""
     if settings.postgres_dsn:
@@ -147,9 +164,7 @@ async def _require_postgres(conninfo: str) -> None:
     except StaleSchemaError as error:
         raise UnreachableError(str(error)) from error
     except psycopg.Error as error:
-        raise UnreachableError(
-            f"PostgreSQL does not answer ({str(error).strip()}); is it, or `make run`, running?"
-        ) from error
+        raise UnreachableError(_SILENT.format(reason=str(error).strip())) from error
 
 
 def _without_password(url: str) -> str:

@@ -27,9 +27,10 @@ _TAKE = """
 claimed as (
   update outbox set status = 'done', processed_at = clock_timestamp()
   where id = any(array({next}))
-  returning id, season_id
+  returning id, season_id, created_at
 )
-select array(select id from claimed), array(select distinct season_id from claimed)"""
+select array(select id from claimed), array(select distinct season_id from claimed),
+  (select extract(epoch from clock_timestamp() - min(created_at))::float from claimed)"""
 
 _IN_SHARE = """and hashtext(season_id) & 7 = (select n from share) and id < (
   select id from outbox where status = 'pending' and id >= %s and season_id <> all(%s) order by id limit 1) + %s
@@ -99,11 +100,12 @@ class Purged(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """Events of a batch, and the seasons that they belong to, each once. `shares`: the share that was taken, else those
-    that have much of what waits."""
+    """Events of a batch, and the seasons that they belong to, each once. `waited`: seconds since the oldest of them was
+    written, None where there are none. `shares`: the share that was taken, else those that have much of what waits."""
 
     event_ids: list[int]
     season_ids: list[SeasonId]
+    waited: float | None
     shares: list[int]
 
 

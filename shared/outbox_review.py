@@ -10,8 +10,7 @@ from shared.scores import SeasonId, UserId
 
 _REASONS: Final = 10
 
-# Reads all of the outbox: seconds where tens of millions of done events await their retention.
-_COUNTS = "select status, count(*) from outbox group by status"
+_COUNTS = "select status, events, estimated from outbox_status"
 
 WAITING = """
 select count(distinct season_id), extract(epoch from clock_timestamp() - min(created_at))::float
@@ -41,9 +40,11 @@ order by id desc limit %s
 
 
 class Review(NamedTuple):
-    """`oldest_seconds`: since the oldest pending event was written; None where none is pending."""
+    """`oldest_seconds`: since the oldest pending event was written; None where none is pending. `estimated`: the
+    statuses whose counts are what PostgreSQL's statistics say, for counting them would read a large outbox."""
 
     counts: dict[str, int]
+    estimated: frozenset[str]
     seasons_waiting: int
     oldest_seconds: float | None
     reasons: dict[str, int]
@@ -68,13 +69,14 @@ class FailedEvents(NamedTuple):
 
 async def review(conn: Connection) -> Review:
     """How many events there are of each status, and what is behind the numbers; the ten most frequent reasons."""
-    counts: dict[str, int] = dict.fromkeys(("pending", "done", "failed", "discarded"), 0)
-    counts.update(await (await conn.execute(_COUNTS)).fetchall())
+    found = await (await conn.execute(_COUNTS)).fetchall()
+    counts = {status: events for status, events, _ in found}
+    estimated = frozenset(status for status, _, is_estimated in found if is_estimated)
     row = await (await conn.execute(WAITING)).fetchone()
     assert row is not None
     seasons_waiting, oldest_seconds = row
     reasons: dict[str, int] = dict(await (await conn.execute(REASONS, (_REASONS,))).fetchall())
-    return Review(counts, seasons_waiting, oldest_seconds, reasons)
+    return Review(counts, estimated, seasons_waiting, oldest_seconds, reasons)
 
 
 async def failed(conn: Connection, season_id: SeasonId | None, limit: int) -> FailedEvents:

@@ -5,7 +5,7 @@ Knows nothing of PostgreSQL; `shared.reconciliation` decides with both in view.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from operator import add
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -16,11 +16,11 @@ from shared import keys
 from shared.board_entries import TIE_LENGTH, Shown, changes_of
 from shared.redis_client import Client
 from shared.scores import PLAIN, Rules, SeasonId, UserId
-from shared.scripts import APPLY, INSPECT, LOOK, PATCH, SWAP, Script
+from shared.scripts import APPLY, DROP, INSPECT, LOOK, PATCH, SWAP, Script
 from shared.standings import Standing
 from shared.windows import BOARDS
 
-Verdict = Literal["stored", "applied", "late", "behind", "moved"]
+Verdict = Literal["stored", "applied", "late", "behind", "moved", "dropped"]
 
 _STAGING_TTL_SECONDS: Final = 3600
 """A rebuild that dies leaves its staged board behind no longer than this."""
@@ -71,10 +71,14 @@ _Call: TypeAlias = tuple[SeasonId, list[str], list[Any]]
 
 
 class Projection:
-    """Client of the scripts. Raises redis.exceptions.RedisError when Redis does not answer."""
+    """Client of the scripts. Raises redis.exceptions.RedisError when Redis does not answer.
 
-    def __init__(self, client: Client) -> None:
+    `answered` hears of each write to a board: the script's name, and its verdict or "error".
+    """
+
+    def __init__(self, client: Client, answered: Callable[[str, str], None] = lambda _name, _verdict: None) -> None:
         self._client = client
+        self._answered = answered
 
     async def apply(self, updates: Sequence[Update]) -> list[Answer | RedisError]:
         """Send all updates in one pipeline; per update what the board answered, or why it could not."""
@@ -170,6 +174,21 @@ class Projection:
         ]
         return await self._write_one(SWAP, update, arguments, *keys.shown(season_id, rules, update.token), *others)
 
+    async def season_ids(self) -> AsyncIterator[list[SeasonId]]:
+        """All seasons that have a board, in no order, some perhaps several times; those that come meanwhile perhaps."""
+        before, _, behind = keys.meta(SeasonId("*")).partition("*")
+        cursor = None
+        while cursor != 0:
+            cursor, found = await self._client.scan(cursor or 0, match=f"{before}*{behind}", count=1000)
+            yield [SeasonId(str(name)[len(before) : -len(behind)]) for name in found]
+
+    async def drop(self, season_ids: Sequence[SeasonId], timeline: int) -> list[Answer | RedisError]:
+        """Delete the seasons' boards, provided that they were written before `timeline`; else "stored"."""
+        calls: list[_Call] = [
+            (season_id, [keys.meta(season_id), *keys.all_shown(season_id)], [2, timeline]) for season_id in season_ids
+        ]
+        return await self._write(DROP, calls)
+
     async def discard_staged(self, update: Update) -> None:
         await self._client.unlink(*keys.shown(update.season_id, update.rules, update.token))
 
@@ -181,7 +200,10 @@ class Projection:
         return answer
 
     async def _write(self, script: Script, calls: Sequence[_Call]) -> list[Answer | RedisError]:
-        return await self._run(script, calls, changed="\n".join(season_id for season_id, _, _ in calls))
+        answers = await self._run(script, calls, changed="\n".join(season_id for season_id, _, _ in calls))
+        for answer in answers:
+            self._answered(script.name, "error" if isinstance(answer, RedisError) else answer.verdict)
+        return answers
 
     async def _run(
         self, script: Script, calls: Sequence[_Call], changed: str | None = None

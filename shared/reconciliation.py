@@ -33,6 +33,12 @@ _CHUNK: Final = 5000
 _TOLD: Final = 3  # seasons named in a message; a batch may have hundreds
 _ATTEMPTS: Final = 5
 
+WHAT_TO_DO: Final = (
+    "if this PostgreSQL is deposed, stop what writes to it; if it was restored from a backup or copy, "
+    "run: leaderboard restored"
+)
+"""Nothing tells the two apart: a deposed one that took over again would undo what the one that leads has shown."""
+
 log = structlog.get_logger()
 
 
@@ -49,7 +55,10 @@ class LateError(Exception):
 
 
 class DeposedError(LateError):
-    """The board was written from a later timeline or epoch: this PostgreSQL is not the one that leads."""
+    """The board was written from a later timeline or epoch, or shows a commit that this PostgreSQL does not have."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; {WHAT_TO_DO}"
 
 
 class LargeBoardError(Exception):

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-REVISION: Final = "0012"
+REVISION: Final = "0014"
 
 SchemaState = Literal["ok", "missing"]
 

@@ -105,6 +105,15 @@ seasons = Table(
     comment="One row per season ever written to, never deleted: it holds the fence of docs/reliability.md.",
 )
 
+restores = Table(
+    "restores",
+    metadata,
+    # Seconds of the clock, growing: stands before PostgreSQL's timeline in the fence.
+    Column("history", BigInteger, primary_key=True, autoincrement=False),
+    Column("restored_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    comment="Each time this database was restored from a backup; boards from before the last time are built anew.",
+)
+
 score_events = Table(
     "score_events",
     metadata,

@@ -13,13 +13,14 @@ from typing import Final, NamedTuple
 
 
 class Script(NamedTuple):
+    name: str
     text: str
     sha: str
 
 
-def _script(body: str) -> Script:
+def _script(name: str, body: str) -> Script:
     text = _PRELUDE + body
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 # unpack() takes some 8,000 values at most (LUAI_MAXCSTACK): commands go in slices.
@@ -115,12 +116,14 @@ local function applied(timeline, epoch, token, base, order, ties, windows)
 end
 """
 
-INSPECT: Final = _script("return answer('stored')")
+INSPECT: Final = _script("inspect", "return answer('stored')")
 
 # ARGV: players. Their scores, and their ties where there are such, come as two lists for each board behind the seven
 # values: read in one go with what the boards say of themselves, or a batch between the two would make healthy ones look
 # wrong.
-LOOK: Final = _script("""
+LOOK: Final = _script(
+    "look",
+    """
 local found, boards, players = answer('stored'), {}, {unpack(ARGV, 2)}
 for at = 2, #players > 0 and last or 1, stride do
   local members, ties = players, {}
@@ -133,12 +136,15 @@ for at = 2, #players > 0 and last or 1, stride do
 end
 found[8] = boards
 return found
-""")
+""",
+)
 
 # ARGV: timeline, epoch, prev, token, changes as for write(), order, ties, windows. A stored token between prev and ours
 # is that of a batch that never committed, provided that it stood on the commit that we stand on (base = prev). A
 # season's first batch (prev = 0: none was ever committed) on boards that nobody wrote is all that they show.
-APPLY: Final = _script("""
+APPLY: Final = _script(
+    "apply",
+    """
 local now = stored()
 local timeline, epoch, prev, token = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -153,18 +159,34 @@ if not first and (now[1] < timeline or now[2] < epoch or now[3] < prev
 end
 write(ARGV[6])
 return applied(ARGV[2], ARGV[3], ARGV[5], ARGV[4], ARGV[7], ARGV[8], ARGV[9])
-""")
+""",
+)
 
 # ARGV: the six numbers that APPLY reported, prev, token, changes as for write(), order, ties, windows.
-PATCH: Final = _script("""
+PATCH: Final = _script(
+    "patch",
+    """
 if not unchanged(2) then return answer('moved') end
 write(ARGV[10])
 return applied(ARGV[2], ARGV[3], ARGV[9], ARGV[8], ARGV[11], ARGV[12], ARGV[13])
-""")
+""",
+)
+
+# KEYS: whatever may show the season. ARGV: a timeline, before which the boards must have been written.
+DROP: Final = _script(
+    "drop",
+    """
+if stored()[1] >= tonumber(ARGV[2]) then return answer('stored') end
+redis.call('UNLINK', unpack(KEYS))
+return answer('dropped')
+""",
+)
 
 # KEYS: behind the boards those that are staged, as many; then what else may show the season. ARGV: the number of the
 # former, the six numbers that APPLY reported, timeline, epoch, prev, token, staged entries, order, ties, windows.
-SWAP: Final = _script("""
+SWAP: Final = _script(
+    "swap",
+    """
 local count = tonumber(ARGV[2])
 last = 1 + count
 if not unchanged(3) or entries(last + 1, last + count) ~= tonumber(ARGV[13]) then return answer('moved') end
@@ -177,4 +199,5 @@ for i = 2, last do
   end
 end
 return applied(ARGV[9], ARGV[10], ARGV[12], ARGV[11], ARGV[14], ARGV[15], ARGV[16])
-""")
+""",
+)

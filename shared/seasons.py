@@ -16,13 +16,18 @@ from shared.scores import PLAIN, Rules, SeasonId
 EpochTable: TypeAlias = Literal["standings", "score_events", "window_buckets"]
 """Tables whose rows belong to an epoch of a season, and begin with the two."""
 
-# The timeline grows at every promotion of a replica: a deposed primary's scripts are recognised by it.
+# Grows at every promotion of a replica, and at every restore: a deposed primary's scripts are recognised by it, and
+# boards that show what a restored PostgreSQL does not have. The history, seconds of the clock at the last restore, in
+# the high bits: with PostgreSQL's own timeline below them it stays under 2^53, which Lua holds exactly, until 2106.
+_TIMELINE = """
+(select coalesce(max(history), 0) from restores) << 21
+  | ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint"""
+
 # In id order, so that batches over the same seasons queue up instead of deadlocking. What FOR UPDATE returns after
 # waiting is the row as the one before us committed it.
-_ROW = """
-select season_id, epoch, token, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
-  aggregation, sort_order, windows, tie_break
-from seasons"""
+_ROW = f"""
+select season_id, epoch, token, {_TIMELINE}, aggregation, sort_order, windows, tie_break
+from seasons"""  # noqa: S608 - constants
 
 _LOCK = f"{_ROW} where season_id = any(%s) order by season_id for update"
 
@@ -46,6 +51,12 @@ _OPEN = "update seasons set closed_at = null where season_id = %s and closed_at 
 
 _FENCES_AFTER = f"{_ROW} where season_id > %s order by season_id limit %s"
 
+_NOTE_RESTORE = """
+insert into restores (history)
+select greatest(extract(epoch from clock_timestamp())::bigint, 1 + coalesce(max(history), 0), %s) from restores
+returning history
+"""
+
 _IDS = "select season_id from seasons order by season_id"
 
 _KNOWN = "select season_id from seasons where season_id = any(%s) order by season_id"
@@ -65,7 +76,8 @@ delete from {table} where ctid = any(array(
 
 
 class Fence(NamedTuple):
-    """A season's row as of now: `token` is that of the last committed batch."""
+    """A season's row as of now: `token` is that of the last committed batch, `timeline` the ledger's history and
+    PostgreSQL's timeline in one number."""
 
     season_id: SeasonId
     epoch: int
@@ -128,6 +140,28 @@ async def fence(conn: Connection, season_id: SeasonId) -> Fence | None:
     """The season's row as of now, without a lock; None where there is no such season."""
     row = await (await conn.execute(_FENCE, (season_id,))).fetchone()
     return None if row is None else _fence(row)
+
+
+async def timeline(conn: Connection) -> int:
+    """See Fence."""
+    row = await (await conn.execute(f"select {_TIMELINE}")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def history(conn: Connection) -> int:
+    """That of the last restore, 0 = it was never restored."""
+    row = await (await conn.execute("select coalesce(max(history), 0) from restores")).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def note_restore(conn: Connection, at_least: int = 0) -> int:
+    """Begin a new history of the ledger, `at_least` so large; returns it. Whatever boards show is from before it, so
+    all of them are built anew from the standings, and who still writes for the old one is late."""
+    row = await (await conn.execute(_NOTE_RESTORE, (at_least,))).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 async def ids(conn: Connection) -> list[SeasonId]:

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
     data_dir: Path = Field(Path(".data"), description="where `make run` keeps its embedded servers' data")
+    prometheus_multiproc_dir: Path | None = Field(
+        None, description="where the processes of one API share their metrics; unset = a folder made at each start"
+    )
     fault_point: str | None = Field(
         None, description="tests only: the worker kills itself, with :stop stops, at this step; unset in production"
     )

@@ -20,6 +20,7 @@ import httpx2
 import psycopg
 import pytest
 import uvicorn
+from ports import free_port
 from raw_http import connection_to
 from redis.asyncio import Redis
 
@@ -28,7 +29,6 @@ from api.direct_protocol import DirectHttpProtocol
 from api.http_protocol import SERVER_HEADERS
 from cli.embedded import process
 from cli.embedded.account import server_account
-from cli.embedded.memory import free_port
 from cli.embedded.postgres import EmbeddedPostgres, embedded_dsn
 from cli.embedded.valkey import EmbeddedValkey
 from cli.migrations import migrate
@@ -41,8 +41,16 @@ from shared.settings import ServiceSettings
 from worker.app import worker_connection
 from worker.batch import BatchApplier
 
+pytest_plugins = ["faults.table"]
+
+_LONG_FIRST = ("acceptance", "faults", "model")
 _PASSWORD = "test"  # on loopback, for the length of a run
 _TEMPLATE = "leaderboard_template"
+
+
+def pytest_collection_modifyitems(items):
+    """The folders of long tests first: of processes that share the tests, none is left with a long one in the end."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG_FIRST)
 
 
 class Servers(NamedTuple):
@@ -209,7 +217,7 @@ async def serving(app):
     server = InThread(
         uvicorn.Config(
             app,
-            port=0,
+            port=free_port(),
             log_config=None,
             access_log=False,
             http=DirectHttpProtocol,

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+
+from conftest import client_of, serving
+
+SEASON = "/v1/seasons/s"
+BOARD = f"{SEASON}/leaderboard"
+STREAM = f"{BOARD}/stream"
 
 
 class Listener:
@@ -54,3 +61,22 @@ async def listening(http, path, **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with http.stream("GET", path, headers=named) as response:
         yield Listener(response)
+
+
+@contextlib.asynccontextmanager
+async def client_of_running(app):
+    """A client of an API that hears what changes."""
+    async with serving(app) as base_url, client_of(base_url) as client:
+        while not app._top_cache._open:
+            await asyncio.sleep(0)
+        yield client
+
+
+def streams_of(app):
+    (route,) = (route for route in app.app.routes if route.path.endswith("/leaderboard/stream"))
+    return route.endpoint.handle.__self__._streams
+
+
+async def all_left(streams):
+    while len(streams):
+        await asyncio.sleep(0)

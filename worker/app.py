@@ -18,6 +18,7 @@ from worker.batch import STEPS, BatchApplier, Reach
 from worker.floor import Floor
 from worker.health import health_server
 from worker.loop import Loop
+from worker.metrics import WorkerMetrics
 from worker.scrub import Scrub
 from worker.sweep import SWEEP_STEPS, Sweep
 from worker.upkeep import Audit, FloorSweep, Purge, every
@@ -27,8 +28,9 @@ _PURGE_SECONDS: Final = 10.0
 _SCRUB_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 1.0
 _REDIS_SECONDS: Final = 2.0
-_CONNECTIONS: Final = 8
-"""Two lanes of batches, floor, audit, sweep of windows, purge, scrub, /readyz."""
+_FIGURES_SECONDS: Final = 5.0
+_CONNECTIONS: Final = 9
+"""Two lanes of batches, floor, audit, sweep of windows, purge, scrub, figures, /readyz."""
 _STATEMENT_SECONDS: Final = 10
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
@@ -57,11 +59,12 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         patience_seconds=_STATEMENT_SECONDS + 5,
     )
     client = create_client(settings.redis_url, "worker", timeout_seconds=_REDIS_SECONDS, retries=2)
-    projection = Projection(client)
+    metrics = WorkerMetrics(pool)
+    projection = Projection(client, metrics.answered)
     listener = create_client(settings.redis_url, "worker-wakeups", timeout_seconds=_REDIS_SECONDS, retries=0)
     floor, hint = Floor(), asyncio.Event()
     reach = fault_point(settings.fault_point)
-    applier = BatchApplier(pool, projection, settings.outbox_batch_size, reach)
+    applier = BatchApplier(pool, projection, settings.outbox_batch_size, reach, metrics.applied)
     loop = Loop(
         applier,
         pool,
@@ -71,10 +74,8 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         batch_size=settings.outbox_batch_size,
         poll_seconds=settings.outbox_poll_ms / 1000,
     )
-    purge = Purge(pool, settings.outbox_retention_hours, settings.idempotency_retention_hours)
-    health = health_server(
-        pool, client, lambda: loop.last_turn, settings.worker_health_host, settings.worker_health_port
-    )
+    purge = Purge(pool, projection, settings.outbox_retention_hours, settings.idempotency_retention_hours)
+    health = health_server(pool, client, lambda: loop.last_turn, metrics.text, settings)
     try:
         await pool.open()
         async with asyncio.TaskGroup() as tasks:
@@ -85,6 +86,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
                 tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
                 tasks.create_task(every(_SWEEP_SECONDS, Sweep(pool, projection, reach).run, stop)),
+                tasks.create_task(every(_FIGURES_SECONDS, metrics.run, stop)),
                 tasks.create_task(every(_PURGE_SECONDS, purge.run, stop)),
             ]
             if settings.scrub_players_per_second:

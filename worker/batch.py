@@ -5,6 +5,7 @@ Whatever interrupts it at any step leaves the events pending; folding them again
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -32,12 +33,17 @@ log = structlog.get_logger()
 
 
 class Batch(NamedTuple):
-    """What a batch did. `events` is 0 when nothing was pending; `shares`: see `shared.outbox.Claimed`."""
+    """What a batch did. `events` is 0 when nothing was pending; `shares`: see `shared.outbox.Claimed`.
+
+    `seconds`: what each of STEPS took. `lag_seconds`: from when the oldest event was written until they are on boards.
+    """
 
     events: int
     seasons: int
     failed: int
     shares: Sequence[int] = ()
+    seconds: Sequence[float] = ()
+    lag_seconds: float = 0.0
 
 
 class SeasonsLockedError(Exception):
@@ -60,13 +66,21 @@ _Fold: TypeAlias = Callable[[Connection, list[int], Collection[Rules]], Awaitabl
 
 
 class BatchApplier:
-    """Applies batches, each in a transaction of its own. `reach` is told each step of STEPS."""
+    """Applies batches, each in a transaction of its own. `reach` is told each step of STEPS, `applied` each batch."""
 
-    def __init__(self, pool: Pool, projection: Projection, batch_size: int, reach: Reach) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        projection: Projection,
+        batch_size: int,
+        reach: Reach,
+        applied: Callable[[Batch], None] = lambda _batch: None,
+    ) -> None:
         self._pool = pool
         self._projection = projection
         self._batch_size = batch_size
         self._reach = reach
+        self._applied = applied
 
     async def apply(
         self,
@@ -91,32 +105,42 @@ class BatchApplier:
             batch, failures = await self._apply(claim, on_full, _fold_in_halves)
         if batch.events:
             _report(batch, failures, time.monotonic() - started)
+            self._applied(batch)
         return batch
 
     async def _apply(self, claim: _Claim, on_full: Callable[[], None], fold: _Fold) -> tuple[Batch, dict[int, str]]:
+        moments = [time.perf_counter()]
+
+        def reach(step: str) -> None:
+            moments.append(time.perf_counter())
+            self._reach(step)
+
         async with self._pool.connection() as conn, conn.transaction():
-            event_ids, season_ids, shares = await claim(conn)
+            event_ids, season_ids, waited, shares = await claim(conn)
             if not event_ids:
                 return Batch(0, 0, 0, shares), {}
-            self._reach("claimed")
+            reach("claimed")
             if len(event_ids) == self._batch_size:
                 on_full()
             try:
                 fences = await seasons.lock(conn, season_ids)
-                self._reach("locked")
+                reach("locked")
                 tokens = await seasons.advance(conn, season_ids)
                 folded = await fold(conn, event_ids, {fence.rules for fence in fences})
                 if folded.failures:
                     await outbox.mark_failed(conn, folded.failures)
-                self._reach("folded")
+                reach("folded")
             except psycopg.errors.LockNotAvailable as error:
                 raise SeasonsLockedError(season_ids) from error
             changes = by_season(folded.standings)
             updates = [update_of(fence, tokens[fence.season_id], changes[fence.season_id]) for fence in fences]
             await project(conn, self._projection, updates, rebuild_large=False)
-            self._reach("projected")
-        self._reach("committed")
-        return Batch(len(event_ids), len(season_ids), len(folded.failures), shares), folded.failures
+            reach("projected")
+        reach("committed")
+        seconds = [after - before for before, after in itertools.pairwise(moments)]
+        lag_seconds = (waited or 0.0) + moments[-1] - moments[1]
+        failures = folded.failures
+        return Batch(len(event_ids), len(season_ids), len(failures), shares, seconds, lag_seconds), failures
 
 
 async def _fold_all(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:

@@ -21,7 +21,7 @@ from shared import seasons
 from shared.backoff import backoff_seconds
 from shared.postgres import Pool
 from shared.projection import Projection
-from shared.reconciliation import DeposedError, LateError, SeasonsUnreachableError, pass_late
+from shared.reconciliation import WHAT_TO_DO, DeposedError, LateError, SeasonsUnreachableError, pass_late
 from shared.scores import SeasonId
 from worker.batch import Batch, BatchApplier, SeasonsLockedError
 from worker.floor import Floor
@@ -136,7 +136,11 @@ class Loop:
         except LateError as error:
             log.info("batch late", error=str(error))
             self._pause(error.season_ids)
-            await pass_late(self._pool, self._projection, error)
+            try:
+                await pass_late(self._pool, self._projection, error)
+            except SeasonsUnreachableError as unreachable:
+                _tell_if_deposed(unreachable)
+                raise
             return Rest(0.0, 0.0)
         except SeasonsUnreachableError as error:
             self._put_off(error)
@@ -153,13 +157,7 @@ class Loop:
         return rest_after(batch, self._batch_size, self._poll_seconds, hinted=hinted)
 
     def _put_off(self, error: SeasonsUnreachableError) -> None:
-        deposed = sorted(key for key, failure in error.failures.items() if isinstance(failure, DeposedError))
-        if deposed:
-            log.error(
-                "board written by a later PostgreSQL: is this one deposed or restored?",
-                seasons=len(deposed),
-                season_ids=deposed[:3],
-            )
+        _tell_if_deposed(error)
         log.warning("seasons put off", error=str(error))
         self._pause(error.failures)
 
@@ -176,6 +174,17 @@ class Loop:
 
     def _pause(self, season_ids: Iterable[SeasonId]) -> None:
         self._pauses.pause(season_ids, time.monotonic(), random.random())  # noqa: S311 - jitter
+
+
+def _tell_if_deposed(error: SeasonsUnreachableError) -> None:
+    deposed = sorted(key for key, failure in error.failures.items() if isinstance(failure, DeposedError))
+    if deposed:
+        log.error(
+            "board written by a later PostgreSQL: is this one deposed or restored?",
+            do=WHAT_TO_DO,
+            seasons=len(deposed),
+            season_ids=deposed[:3],
+        )
 
 
 def rest_after(batch: Batch, batch_size: int, poll_seconds: float, *, hinted: bool) -> Rest:

@@ -16,7 +16,7 @@ import psycopg
 import structlog
 from redis.exceptions import RedisError
 
-from shared import outbox, purges, seasons
+from shared import outbox, purges, seasons, strays
 from shared.postgres import Pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, fits, reconcile
@@ -101,9 +101,11 @@ class Audit:
 
 
 class Purge:
-    """Deletes what is no longer needed; the rules are `shared.purges`'s."""
+    """Deletes what is no longer needed; the rules are those of `shared.purges` and `shared.strays`."""
 
-    def __init__(self, pool: Pool, retention_hours: float, key_retention_hours: float) -> None:
+    def __init__(self, pool: Pool, projection: Projection, retention_hours: float, key_retention_hours: float) -> None:
+        self._pool = pool
+        self._projection = projection
         self._purge = purges.Purge(pool, retention_hours=retention_hours, key_retention_hours=key_retention_hours)
 
     async def run(self) -> None:
@@ -113,3 +115,6 @@ class Purge:
         for what, count in rows.items():
             if count:
                 log.info("purged", what=what, rows=count)
+        dropped = await strays.drop(self._pool, self._projection)
+        if dropped:
+            log.warning("boards of seasons that PostgreSQL lost dropped", seasons=len(dropped), season_ids=dropped[:3])

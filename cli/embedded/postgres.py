@@ -175,9 +175,9 @@ def embedded_dsn(port: int, password: str | None = None, database: str = DATABAS
     return f"postgresql://{user}@127.0.0.1:{port}/{database}"
 
 
-def client_program() -> Path:
-    """psql, as it came with the server."""
-    return _site() / _PROGRAMS / "bin" / "psql"
+def client_program(name: str = "psql") -> Path:
+    """As it came with the server. Raises PostgresError where that is not installed."""
+    return _site() / _PROGRAMS / "bin" / name
 
 
 def _site() -> Path:

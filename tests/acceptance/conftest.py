@@ -20,8 +20,8 @@ from types import SimpleNamespace
 import httpx2
 import psycopg
 import pytest
+from ports import free_port
 
-from cli.embedded.memory import free_port
 from cli.migrations import ROOT
 from shared.settings import Settings
 

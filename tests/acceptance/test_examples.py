@@ -9,8 +9,8 @@ import shutil
 import subprocess
 
 import pytest
+from ports import free_port
 
-from cli.embedded.memory import free_port
 from cli.migrations import ROOT
 
 

@@ -8,8 +8,8 @@ import re
 import httpx2
 import psycopg
 import pytest
+from ports import free_port
 
-from cli.embedded.memory import free_port
 from shared import api_keys
 
 ADMIN_KEY = "hush-hush-hush-hush-hush-0123456789"

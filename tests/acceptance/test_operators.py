@@ -13,11 +13,12 @@ import sys
 import psycopg
 import pytest
 from conftest import make_settings
+from ports import free_port
 from psycopg.conninfo import conninfo_to_dict
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from cli.embedded.memory import free_port, recall
+from cli.embedded.memory import recall
 from cli.migrations import ROOT
 from shared import keys, ledger
 from shared.postgres import create_pool

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 
 import httpx2
-
-from cli.embedded.memory import free_port
+from ports import free_port
 
 
 def ready(port):
@@ -33,7 +32,12 @@ def test_while_they_serve(start_program, dsn, servers, until):
         (start_program("worker", **given, WORKER_HEALTH_PORT=ports[3]), signal.SIGINT),
     ]
     until(lambda: all(ready(port) for port in ports), "all are ready")
-    assert exit_codes(started) == [0, 0, 0, 0]
+    stream = f"http://127.0.0.1:{ports[2]}/v1/seasons/s/leaderboard/stream"
+    with httpx2.stream("GET", stream, trust_env=False) as response:
+        lines = response.iter_lines()
+        assert next(lines).startswith("retry: ")
+        assert exit_codes(started) == [0, 0, 0, 0]
+        assert list(lines)[-1] == ""  # whole to its end, not broken off
 
 
 def test_while_they_wait_for_postgres(start_program, servers):

@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from alembic import command
+from ports import free_port
 
-from cli.embedded.memory import free_port
 from cli.migrations import ROOT, alembic_config
 from shared.revision import REVISION
 

@@ -6,30 +6,23 @@ FAULTS_SEASONS=windows has the scenarios write to seasons with windows, where th
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import secrets
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from cli.migrations import ROOT
+from faults.choices import LONG, SEASONS, SEED
 from faults.load import Load
 from faults.stack import Stack
+from faults.table import PROPERTY
 from shared.scores import PLAIN, Rules
-
-LONG = os.environ.get("FAULTS") == "long"
-SEED = int(os.environ.get("FAULTS_SEED") or secrets.randbelow(10**9))
-RESULTS = ROOT / ".faults"
 
 WINDOWED = (
     Rules("sum", windows=True, tie_break="earliest"),
     Rules("best", windows=True, tie_break="earliest"),
     Rules("latest", windows=True),
 )
-SEASONS = os.environ.get("FAULTS_SEASONS", "plain")
 RULES = {"plain": (PLAIN,) * 3, "windows": WINDOWED}[SEASONS]
 
 
@@ -43,6 +36,7 @@ class Run:
         self.acked = self.lost = self.doubled = 0
         self.told = {}
         self.folder = folder
+        self.listed = False
 
     def rounds(self, short, long):
         """How many rounds this run has; each is a fault more."""
@@ -58,7 +52,7 @@ class Run:
     @asynccontextmanager
     async def under_load(self, *, load=None, patience_seconds=30.0, **stack_options):
         """A stack and clients that write to it; at the end all of it is judged."""
-        _runs.append(self)
+        self.listed = True
         async with Stack(self.folder, **stack_options) as stack:
             try:
                 # Numbers of their own: in which order the writers draw is for the network to say.
@@ -89,20 +83,24 @@ class Run:
         """The largest of all rounds."""
         self.told[name] = max(value, self.told.get(name, value))
 
+    def figures(self):
+        """For the table of all scenarios."""
+        return {name: getattr(self, name) for name in ("name", "faults", "acked", "lost", "doubled", "told")}
+
     def replay(self):
         length = "long" if LONG else "short"
         told = f"FAULTS_SEED={SEED} FAULTS={length} FAULTS_SEASONS={SEASONS}"
         return f"replay with: {told} pytest tests/faults -k {self.name}"
 
 
-_runs: list[Run] = []
-
-
 @pytest.fixture
-def run(request, scratch, tmp_path_factory):
+def run(request, scratch, tmp_path_factory, record_property):
     folder = scratch / tmp_path_factory.mktemp("faults").name
     folder.mkdir(mode=0o711)
-    return Run(request.node.name.removeprefix("test_"), folder)
+    run = Run(request.node.name.removeprefix("test_"), folder)
+    yield run
+    if run.listed:
+        record_property(PROPERTY, run.figures())
 
 
 def pytest_report_header():
@@ -114,28 +112,3 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent == here and LONG and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(900))
-
-
-def pytest_terminal_summary(terminalreporter):
-    if not _runs:
-        return
-    terminalreporter.section("faults")
-    for line in table(_runs):
-        terminalreporter.write_line(line)
-    RESULTS.mkdir(exist_ok=True)
-    rows = [{name: value for name, value in vars(run).items() if name not in ("rng", "folder")} for run in _runs]
-    (RESULTS / "result.json").write_text(
-        json.dumps({"seed": SEED, "long": LONG, "seasons": SEASONS, "runs": rows}, indent=2)
-    )
-    (RESULTS / "result.md").write_text("\n".join(table(_runs)) + "\n")
-
-
-def table(runs):
-    yield "| scenario | faults | acknowledged | lost | doubled | figures |"
-    yield "| --- | ---: | ---: | ---: | ---: | --- |"
-    for run in runs:
-        told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in run.told.items())
-        yield f"| {run.name} | {run.faults:,} | {run.acked:,} | {run.lost} | {run.doubled} | {told} |"
-    faults, acked = sum(run.faults for run in runs), sum(run.acked for run in runs)
-    lost, doubled = sum(run.lost for run in runs), sum(run.doubled for run in runs)
-    yield f"| **all** | {faults:,} | {acked:,} | {lost} | {doubled} | |"

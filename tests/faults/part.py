@@ -8,7 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from cli.embedded.memory import free_port
+from ports import free_port
+
 from cli.migrations import ROOT
 from faults.load import get
 

@@ -8,13 +8,13 @@ import shutil
 import signal
 from contextlib import suppress
 
+from ports import free_port
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cli.embedded import process
 from cli.embedded.account import server_account
-from cli.embedded.memory import free_port
 from cli.embedded.valkey import EmbeddedValkey
 from faults.proxy import Proxy
 

@@ -8,12 +8,12 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import psycopg
+from ports import free_port
 from redis.asyncio import Redis
 from window_calls import boards_in, let_pass
 
 from cli.embedded import process
 from cli.embedded.account import server_account
-from cli.embedded.memory import free_port
 from cli.embedded.postgres import EmbeddedPostgres
 from cli.embedded.valkey import EmbeddedValkey
 from cli.migrations import migrate

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import httpx2
 import pytest
 from conftest import client_of
+from ports import free_port
 
-from cli.embedded.memory import free_port
 from cli.migrations import ROOT
 from faults.hostile_requests import case
 

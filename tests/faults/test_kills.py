@@ -15,9 +15,9 @@ import sys
 import psycopg
 import pytest
 from conftest import client_of, compare_everywhere, frozen
+from ports import free_port
 from redis.asyncio import Redis
 
-from cli.embedded.memory import free_port
 from cli.migrations import ROOT
 from shared import keys, ledger
 from shared.scores import Score

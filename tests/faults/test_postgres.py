@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 
-from faults.conftest import LONG
+from faults.choices import LONG
 from shared import outbox
 
 

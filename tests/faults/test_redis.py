@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 import signal
 
+from ports import free_port
 from redis.asyncio import Redis
 
-from cli.embedded.memory import free_port
 from faults.conftest import RULES
 from faults.load import get
 from shared import keys

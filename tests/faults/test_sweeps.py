@@ -11,7 +11,7 @@ import signal
 import time
 from itertools import product
 
-from faults.conftest import LONG
+from faults.choices import LONG
 from shared.scores import Rules
 from worker.sweep import SWEEP_STEPS
 

@@ -8,8 +8,9 @@ import signal
 import psycopg
 import pytest
 from conftest import client_of, make_settings, serving
+from stream_client import listening
 
-from api import access
+from api import access, streams
 from api.app import create_app
 from shared import api_keys
 
@@ -230,3 +231,19 @@ async def test_while_postgres_is_gone_the_keys_that_were_read_hold(own_postgres,
     async with serving(create_app(settings)) as url, client_of(url) as http:
         assert told(await http.get(TOP, headers=bearer(key))) == (503, "postgres_unavailable")
         assert (await http.get(TOP, headers=bearer(ADMIN_KEY))).status_code == 200
+
+
+async def test_a_stream_ends_with_its_key(api, make, pool, monkeypatch):
+    monkeypatch.setattr(streams, "POLL_SECONDS", 0.05)
+    key, other = await make("read"), await make("read")
+    async with api(read_access="keyed") as http:
+        path = "/v1/seasons/eu-1/leaderboard/stream"
+        assert (await http.get(path)).status_code == 401
+        async with listening(http, path, Authorization=f"Bearer {key}") as stream:
+            async with listening(http, path, Authorization=f"Bearer {other}") as unharmed:
+                await stream.event()
+                await unharmed.event()
+                async with pool.connection() as conn:
+                    await api_keys.revoke(conn, [api_keys.id_in(key)])
+                assert await stream.message() is None
+            assert (await http.get(path, headers=bearer(key))).status_code == 401

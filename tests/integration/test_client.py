@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 from conftest import make_settings, serving
+from ports import free_port
 
 import leaderboard_client
 from api.app import create_app
-from cli.embedded.memory import free_port
 from leaderboard_client import BATCH_SCORES, Leaderboard, LeaderboardError, Rules, Score
 
 UTC = dt.UTC

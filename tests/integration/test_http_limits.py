@@ -84,33 +84,40 @@ async def test_a_target_up_to_its_limit_is_taken_a_longer_one_is_not(connect, en
     await assert_refused(connection, 414, "url_too_long")
 
 
-async def test_a_head_that_takes_too_long_is_told_so(connect, monkeypatch):
-    connection = await connect()
+@pytest.fixture
+def hasty(monkeypatch):
+    """Heads have a twentieth of a second."""
     monkeypatch.setattr("api.http_protocol.HEAD_SECONDS", 0.05)
+    # What the clock is set to where nothing else is said was read when the class was made.
+    monkeypatch.setattr(BoundedHttpProtocol._start_clock, "__defaults__", (0.05,))
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_head_that_takes_too_long_is_told_so(connect):
     for sent in (b"GET /healthz HTTP/1.1\r\n", b"G"):
         connection = await connect()
         connection.send(sent)
         await assert_refused(connection, 408, "head_timeout")
 
 
-async def test_the_second_head_has_a_time_of_its_own_too(connect, monkeypatch):
-    monkeypatch.setattr("api.http_protocol.HEAD_SECONDS", 0.05)
+@pytest.mark.usefixtures("hasty")
+async def test_the_second_head_has_a_time_of_its_own_too(connect):
     connection = await connect()
     connection.send(HEALTH + HEALTH[:-2])
     assert (await connection.answer())[0] == 200
     await assert_refused(connection, 408, "head_timeout")
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("sent", [b"", b"\r\n", b"\r\n\r\n"])
-async def test_a_connection_that_asks_nothing_is_closed_without_a_word(connect, monkeypatch, sent):
-    monkeypatch.setattr("api.http_protocol.HEAD_SECONDS", 0.05)
+async def test_a_connection_that_asks_nothing_is_closed_without_a_word(connect, sent):
     connection = await connect()
     connection.send(sent)
     assert await connection.closed()
 
 
-async def test_a_connection_is_closed_though_it_drips_the_body_of_an_answered_request(connect, monkeypatch):
-    monkeypatch.setattr("api.http_protocol.HEAD_SECONDS", 0.05)
+@pytest.mark.usefixtures("hasty")
+async def test_a_connection_is_closed_though_it_drips_the_body_of_an_answered_request(connect):
     connection = await connect()
     connection.send(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n")
     assert (await connection.answer())[0] == 404

@@ -154,12 +154,12 @@ async def test_batches_with_the_same_keys_in_other_orders_do_not_deadlock(pool):
         assert sum(outcomes.count("replayed") for outcomes in found) == 900
 
 
-async def test_keys_are_forgotten_after_their_retention_and_their_events_stay(http, pool):
+async def test_keys_are_forgotten_after_their_retention_and_their_events_stay(http, pool, projection):
     await post(http, "old")
     await post(http, "new")
     async with pool.connection() as conn:
         await conn.execute("update idempotency_keys set created_at = now() - interval '25 hours' where key = 'old'")
-    await Purge(pool, retention_hours=24, key_retention_hours=24).run()
+    await Purge(pool, projection, retention_hours=24, key_retention_hours=24).run()
     assert replayed(await post(http, "new"))
     assert not replayed(await post(http, "old"))
     assert len(await rows(pool, "score_events")) == 3

@@ -229,14 +229,14 @@ async def test_the_purge_deletes_what_a_reset_ended_and_what_is_past_retention(a
         await drain()
         await add(("s", "new", 1))
         await conn.execute("update outbox set processed_at = now() - interval '25 hours' where user_id <> 'new'")
-        await Purge(pool, 24, 24).run()
+        await Purge(pool, projection, 24, 24).run()
         for table, rows in (("standings", 1), ("score_events", 2), ("outbox", 2)):
             assert await (await conn.execute(f"select count(*) from {table}")).fetchone() == (rows,)
     await drain()
     assert await truth() == {"s": {"new": 2}}
 
 
-async def test_the_purge_of_the_outbox_stops_at_the_first_event_that_is_not_old_enough(pool):
+async def test_the_purge_of_the_outbox_stops_at_the_first_event_that_is_not_old_enough(pool, projection):
     async with pool.connection() as conn:
         await conn.execute(
             "insert into outbox (id, event_type, season_id, epoch, user_id, delta, status, processed_at)"
@@ -254,6 +254,6 @@ async def test_the_purge_of_the_outbox_stops_at_the_first_event_that_is_not_old_
         assert second == (20, 40)
         third = await outbox.purge(conn, after=40, retention_hours=1, limit=20)
         assert third == (1, None)
-        await Purge(pool, 1, 24).run()
+        await Purge(pool, projection, 1, 24).run()
         rows = await (await conn.execute("select id from outbox order by id")).fetchall()
     assert [row[0] for row in rows] == [*range(1, 11), *range(41, 55), *range(56, 71)]

@@ -148,7 +148,7 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
 
         @rule()
         def purge(self):
-            service.run(Purge(service.pool, 24, 24).run())
+            service.run(Purge(service.pool, service.projection, 24, 24).run())
 
         @rule()
         def settle(self):
