@@ -8,7 +8,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 FILES := api worker shared cli alembic tests bench leaderboard_client examples
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults bench check demo load lock format clean
+.PHONY: help run test faults bench check demo load screenshots lock format clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -43,6 +43,9 @@ faults: .venv/dev.stamp ## every fault many times over, about half an hour; writ
 
 bench: .venv/dev.stamp ## speed beside its limits, 25 minutes; QUICK=1 takes 2; ARGS="--help" tells more
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+screenshots: .venv/dev.stamp ## renew docs/screenshots from a running service, after make demo
+	@$(BIN)/python -m bench.screenshots --base-url $(BASE_URL) $(ARGS)
 
 check: .venv/dev.stamp ## linters, types, layers, compose and terraform files
 	$(BIN)/ruff check $(FILES)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 from playwright.async_api import Page, async_playwright
@@ -27,21 +27,24 @@ _YEAR: Final = "2026"
 _BEST: Final = 2**53 - 1
 _BATCH: Final = 2000
 _MOVES: Final = 7
-_WIDE: Final = {"width": 1440, "height": 900}
+_TURNS: Final = 80
+"""Of half a second: so long a line of figures is drawn on the operators' page."""
+
+_WIDE: Final = {"width": 1440, "height": 960}
 _PHONE: Final = {"width": 390, "height": 844}
 _FLAGS: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run")
 
 
 async def take(base_url: str, key: str | None, folder: Path) -> None:
     """Write the pictures; the service must run, with a worker."""
-    folder.mkdir(parents=True, exist_ok=True)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with aiohttp.ClientSession(base_url, headers=headers, raise_for_status=True) as session:
         players = await _fill(session)
         try:
             async with _browser() as new_page:
-                await _board(session, new_page, base_url, folder, players, key)
-                await _operations(session, new_page, base_url, folder, key)
+                opening = Opening(new_page, base_url, key)
+                await _board(session, opening, folder, players)
+                await _operations(session, opening, folder)
         finally:
             await session.delete(f"/v1/seasons/{_SEASON}")
 
@@ -85,26 +88,28 @@ async def _browser() -> AsyncIterator[Any]:
             await browser.close()
 
 
-async def _opened(new_page: Any, address: str, key: str | None, theme: str, **options: Any) -> Page:
-    page: Page = await new_page(color_scheme=theme, **options)
-    if key:
-        await page.add_init_script(f"sessionStorage.setItem('leaderboard.key', {key!r})")
-    await page.goto(address)
-    return page
+class Opening(NamedTuple):
+    """How a page of the service is opened."""
+
+    new_page: Any
+    base_url: str
+    key: str | None
+
+    async def page(self, path: str, theme: str, **options: Any) -> Page:
+        page: Page = await self.new_page(color_scheme=theme, **options)
+        if self.key:
+            await page.add_init_script(f"sessionStorage.setItem('leaderboard.key', {self.key!r})")
+        await page.goto(f"{self.base_url}{path}")
+        return page
 
 
-async def _board(
-    session: aiohttp.ClientSession, new_page: Any, base_url: str, folder: Path, players: list[str], key: str | None
-) -> None:
-    user = f"season={_SEASON}&user={players[5]}"
+async def _board(session: aiohttp.ClientSession, opening: Opening, folder: Path, players: list[str]) -> None:
+    path = f"/?season={_SEASON}&user={players[5]}"
     opened = [
-        ("board-light", await _opened(new_page, f"{base_url}/?{user}", key, "light", viewport=_WIDE)),
-        ("board-dark", await _opened(new_page, f"{base_url}/?{user}", key, "dark", viewport=_WIDE)),
-        ("big-screen", await _opened(new_page, f"{base_url}/?{user}&wall=1", key, "dark", viewport=_WIDE)),
-        (
-            "phone",
-            await _opened(new_page, f"{base_url}/?{user}", key, "light", viewport=_PHONE, device_scale_factor=2),
-        ),
+        ("board-light", await opening.page(path, "light", viewport=_WIDE)),
+        ("board-dark", await opening.page(path, "dark", viewport=_WIDE)),
+        ("big-screen", await opening.page(f"{path}&wall=1", "dark", viewport=_WIDE)),
+        ("phone", await opening.page(path, "light", viewport=_PHONE, device_scale_factor=2)),
     ]
     for _, page in opened:
         await page.locator("#rows tr").nth(9).wait_for()
@@ -119,19 +124,17 @@ async def _board(
         await page.close()
 
 
-async def _operations(
-    session: aiohttp.ClientSession, new_page: Any, base_url: str, folder: Path, key: str | None
-) -> None:
-    page = await _opened(new_page, f"{base_url}/ops", key, "dark", viewport={"width": 1440, "height": 1180})
+async def _operations(session: aiohttp.ClientSession, opening: Opening, folder: Path) -> None:
+    page = await opening.page("/ops", "dark", viewport={"width": 1440, "height": 1180})
     full = f"/v1/seasons/{_SEASON}/scores"
     for player, delta in (("dev-full", _BEST), ("dev-full", 5), ("dev-full", 7)):
         await session.post(full, json={"userId": player, "delta": delta})
-    for _ in range(10):
-        for _ in range(60):
-            await session.post(full, json={"userId": "dev-b80a678ab7", "delta": 1})
+    for turn in range(_TURNS):
+        some = [{"userId": f"dev-{number}", "delta": 1} for number in range(100 + 60 * (turn % 7) ** 2)]
+        await session.post(f"{full}/batch", json=some)
         await asyncio.sleep(0.5)
     await page.locator("#verify").click()
-    await page.locator("#work-results tr").nth(4).wait_for()
+    await page.get_by_text("ledger, standings and boards are equal").wait_for()
     await page.locator("#failed-rows tr").first.wait_for()
     await page.screenshot(path=folder / "ops.png")
     await page.close()
@@ -144,6 +147,7 @@ def main() -> None:
     parser.add_argument("--key", help="an admin key, where the service wants one")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     asyncio.run(take(given.base_url, given.key, given.folder))
 
 

@@ -121,6 +121,41 @@ def demo(
         fail(str(error))
 
 
+@app.command(epilog="Exit codes: 0 shown (--once), 1 the service does not answer or refuses, 130 interrupted.")
+def watch(
+    season: Annotated[
+        str | None, typer.Argument(help="a season's id; left out: the one that changed last", show_default=False)
+    ] = None,
+    *,
+    base_url: Annotated[str, typer.Option(help="the service to ask")] = "http://127.0.0.1:8080",
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="LEADERBOARD_KEY", help="a key that may read, where reading needs one", show_default=False),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many of the best")] = 10,
+    window: Annotated[
+        str | None, typer.Option(help="24h, 3d or 7d, in seasons that have windows", show_default=False)
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="as it is now, then end")] = False,
+    json: Annotated[bool, typer.Option("--json", help="each board as a line of JSON")] = False,
+) -> None:
+    """Watch a season's best players, live, with who moved; over HTTP, from anywhere. Ctrl-C ends it.
+
+    Where standard output is no terminal: a line for each player whose place or score changed.
+    """
+    from cli.board_feed import AwayError, FeedError, Service, View  # noqa: PLC0415
+    from cli.watch import watch as show  # noqa: PLC0415
+
+    try:
+        service = Service(base_url.rstrip("/"), key)
+        view = View(season or service.latest_season(), limit, window)
+        show(service, view, once=once, as_json=json)
+    except (FeedError, AwayError) as error:
+        fail(str(error))
+    except BrokenPipeError:  # who read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @app.command(epilog="Exit codes: 0 all equal, 1 differences left, 2 could not compare (arguments, settings, servers).")
 def verify(
     seasons: _Seasons = None,

@@ -33,22 +33,28 @@ where status = 'pending' order by id limit 1
 
 LAST = "select max(id) from outbox"
 
-# Each line: rows within the last seconds, and how long ago the oldest of them was. What is done is looked for at both
-# ends: among the newest, and, where much waits, around the oldest that waits.
+# Each line: how many events within the last seconds, how long ago the oldest of them was, and whether there may be more
+# of them than were looked at. What is done is looked for at both ends: among the newest, and, where much waits, around
+# the oldest that waits.
 RATES = """
-with newest as materialized (
+with since as (
+  select clock_timestamp() as now, clock_timestamp() - %s * interval '1 second' as first
+), newest as materialized (
   select status, created_at, processed_at from outbox order by id desc limit %s
 ), around as materialized (
   select status, processed_at from outbox where id < %s order by id desc limit %s
 )
-select count(*), extract(epoch from clock_timestamp() - min(created_at))::float, (select count(*) from newest)
-from newest where created_at > clock_timestamp() - %s * interval '1 second'
+select count(*), extract(epoch from max(now) - min(created_at))::float,
+  (select count(*) = %s and min(created_at) > max(first) from newest, since)
+from newest, since where created_at > first
 union all
-select count(*), extract(epoch from clock_timestamp() - min(processed_at))::float, (select count(*) from newest)
-from newest where status = 'done' and processed_at > clock_timestamp() - %s * interval '1 second'
+select count(*), extract(epoch from max(now) - min(processed_at))::float,
+  (select count(*) = %s and min(created_at) > max(first) from newest, since)
+from newest, since where status = 'done' and processed_at > first
 union all
-select count(*), extract(epoch from clock_timestamp() - min(processed_at))::float, (select count(*) from around)
-from around where status = 'done' and processed_at > clock_timestamp() - %s * interval '1 second'
+select count(*), extract(epoch from max(now) - min(processed_at))::float,
+  (select count(*) = %s and min(processed_at) > max(first) from around, since)
+from around, since where status = 'done' and processed_at > first
 """
 
 # Of the newest: nobody reads ten thousand reasons.
@@ -88,10 +94,8 @@ async def read(conn: Connection) -> Gauge:
     front_id, oldest_seconds = front or (last + 1, None)
     exact = pending <= MOST_COUNTED
     failed = await _number(conn, COUNT_FAILED, MOST_COUNTED)
-    sampled = (SAMPLE, front_id + _REACH, SAMPLE, *[RATE_SECONDS] * 3)
-    accepted, newest, around = [
-        per_second(*row, sample=SAMPLE) for row in await (await conn.execute(RATES, sampled)).fetchall()
-    ]
+    sampled = (RATE_SECONDS, SAMPLE, front_id + _REACH, *[SAMPLE] * 4)
+    accepted, newest, around = [per_second(*row) for row in await (await conn.execute(RATES, sampled)).fetchall()]
     by_season = await (await conn.execute(FAILED_BY_SEASON, (_EXAMINED, _SEASONS))).fetchall() if failed else []
     by_reason = await (await conn.execute(FAILED_BY_REASON, (_EXAMINED, _REASONS))).fetchall() if failed else []
     return Gauge(
@@ -106,12 +110,12 @@ async def read(conn: Connection) -> Gauge:
     )
 
 
-def per_second(found: int, oldest_seconds: float | None, looked_at: int, *, sample: int) -> float:
-    """The rate that `found` of `looked_at` events tell, the oldest of them so long ago. Where there were more to look
-    at than the sample holds, only their own span is known."""
+def per_second(found: int, oldest_seconds: float | None, more: bool | None) -> float:
+    """The rate that `found` events tell, the oldest of them so long ago: of their own span where there are `more`, else
+    of all RATE_SECONDS."""
     if oldest_seconds is None:
         return 0.0
-    return found / (RATE_SECONDS if looked_at < sample else min(RATE_SECONDS, max(oldest_seconds, 0.001)))
+    return found / (max(oldest_seconds, 0.001) if more else RATE_SECONDS)
 
 
 async def _number(conn: Connection, query: str, *parameters: int) -> int:

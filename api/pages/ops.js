@@ -43,7 +43,7 @@ function showGauge(gauge) {
   find("#failed-count").dataset.some = gauge.failed > 0;
   const reasons = gauge.failedByReason.slice(0, 2);
   find("#reasons").replaceChildren(
-    ...(reasons.length ? reasons.map((one) => element("li", {}, `${number(one.events)} × ${one.reason}`)) : ["Nothing to do"]),
+    ...(reasons.length ? reasons.map((one) => element("li", {}, `${number(one.events)} × ${one.reason}`)) : [element("li", {}, "Nothing to do")]),
   );
   pendingLine.add(pending);
   rateLine.add(donePerSecond);

@@ -124,7 +124,7 @@ async def test_a_board_live(settings):
         assert (await found.http.post("/v1/seasons/cup/scores", json=old)).status_code == 202
         for user_id, delta in (("ann", 10), ("bob", 5), (HOSTILE, 1)):
             await found.score("cup", user_id, delta)
-        page = await found.tab("/")
+        page = await found.tab("/", expected=(404,))  # who is not on the board
         rows = page.locator("#rows tr")
         await expect(page.locator("h1")).to_have_text("cup")
         await expect(page.locator("#state")).to_have_text("Live")
@@ -148,7 +148,7 @@ async def test_a_board_live(settings):
         await rows.nth(3).locator(".name").click()
         await expect(page.locator("#player-name")).to_have_text(HOSTILE)
 
-        await page.get_by_text("24 h").click()
+        await page.get_by_label("24 h").check()
         await expect(page).to_have_url(
             f"{found.base_url}/?season=cup&window=24h&user=%3Cimg+src%3Dx+onerror%3D%22document.title%3D1%22%3E"
         )

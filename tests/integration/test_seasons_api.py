@@ -306,7 +306,7 @@ async def test_readyz_tells_a_missing_schema(http, pool):
         assert (await http.get("/readyz")).json()["schema"] == "missing"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/seasons/", "/v1/seasons/x/y", "/v1/seasons/x/leaderboard", "/healthz/"])
+@pytest.mark.parametrize("path", ["/v1/seasons/", "/v1/seasons/x/y", "/v1/seasons/x/leaderboard", "/healthz/"])
 async def test_an_unknown_path_is_404(http, path):
     assert_error(await http.get(path), 404, "not_found")
 
