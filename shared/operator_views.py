@@ -46,7 +46,8 @@ select season_id, count(*) as pending, min(created_at) as oldest_at, clock_times
 from outbox where status = 'pending' group by season_id order by oldest_at
 """,
     # Players are counted up to a thousand; beyond that the last sample of the table tells: of each large
-    # season how many rows are its own, of the others how many they have on average.
+    # season how many rows are its own, of the others how many they have on average. Ordered, or a
+    # season with few players would have all of the table read.
     "season_overview": """
 with waiting as materialized (
   select season_id, count(*) as pending from outbox where status = 'pending' group by season_id
@@ -83,7 +84,7 @@ cross join lateral (
   select count(*) as players from (
     select from standings
     where standings.season_id = season.season_id and standings.epoch = season.epoch and standings.score is not null
-    limit 1001) as first
+    order by standings.user_id limit 1001) as first
 ) as counted
 """,
     # The service's sessions, and whoever else keeps a transaction open: what that saw can't be vacuumed.

@@ -83,7 +83,7 @@ cross join lateral (
   select count(*) as players from (
     select from standings
     where standings.season_id = season.season_id and standings.epoch = season.epoch and standings.score is not null
-    limit 1001) as first
+    order by standings.user_id limit 1001) as first
 ) as counted
 """
 
