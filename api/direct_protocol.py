@@ -16,7 +16,7 @@ from api.direct_cycle import DirectCycle
 from api.endpoint import Endpoint
 from api.front import Front
 from api.open_answers import OpenAnswersProtocol
-from api.whole_answers import encoded
+from api.whole_answers import encoded, server_lines
 
 _MAX_DIGITS: Final = 4
 """Of a body's length: 9,999 bytes hold any score."""
@@ -29,6 +29,8 @@ class DirectHttpProtocol(OpenAnswersProtocol):
         super().__init__(*args, **options)
         self._front = self.app if isinstance(self.app, Front) else None
         self._direct: DirectCycle | None = None  # `cycle`, where that is one
+        self._of_server: object = None
+        self._server_lines = b""
         self._ready: DirectCycle | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -100,7 +102,10 @@ class DirectHttpProtocol(OpenAnswersProtocol):
         lines = header_lines(cycle.scope, answer)
         if not cycle.keep_alive:
             lines += b"connection: close\r\n"
-        self.transport.write(encoded(answer.status, self.server_state.default_headers, lines, answer.body))
+        of_server = self.server_state.default_headers
+        if of_server is not self._of_server:  # every second, as the date changes
+            self._of_server, self._server_lines = of_server, server_lines(of_server)
+        self.transport.write(encoded(answer.status, self._server_lines, lines, answer.body))
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()

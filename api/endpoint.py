@@ -128,7 +128,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gate = gate_of(scope)
         try:
-            key = gate.admit(scope, self.need, season_in_body=self.season_in_body)
+            key = gate.access.admit(scope, self.need, season_in_body=self.season_in_body)
             handle = partial(self.handle, Call(scope, receive, key=key))
             answer = await (handle() if key is None else gate.pass_key(key, handle))
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer

@@ -24,7 +24,7 @@ from api.answers import Answer, head_of, request_id, send_answer, set_request_id
 from api.endpoint import Call, Endpoint, failed
 from api.games_api import games_path
 from api.gate import Gate, set_gate
-from api.metrics import OTHER, Requests, label_of, method_label
+from api.metrics import OTHER, Requests, Tally, label_of, method_label
 from api.top_cache import TopCache
 from shared.errors import LeaderboardError
 from shared.scores import MAX_SEASON_ID_LENGTH, SEASON_ID_CHARACTERS
@@ -39,6 +39,7 @@ _PLAIN_GAMES_URL: Final = re.compile(
 )
 
 _ROUTE: Final = "leaderboard.route"
+_TALLY: Final = "leaderboard.tally"
 _SEASONS_TOP: Final = f"{_SEASONS}{{sid}}/leaderboard/top"
 
 _CORS: Final[dict[str, Any]] = {
@@ -79,11 +80,11 @@ class Front:
         self._count = itertools.count(1)
         self._debug = logging.getLogger().isEnabledFor(logging.DEBUG)
         self._direct = {
-            (method.encode(), rest.encode()): (endpoint, f"{_SEASONS}{{sid}}/{rest}")
+            (method.encode(), rest.encode()): (endpoint, requests.of(f"{_SEASONS}{{sid}}/{rest}", method))
             for (method, rest), endpoint in hot.items()
         }
         self._direct_games = {
-            (method.encode(), word.encode(), ids): (endpoint, games_path(word, ids))
+            (method.encode(), word.encode(), ids): (endpoint, requests.of(games_path(word, ids), method))
             for (method, word, ids), endpoint in hot_games.items()
         }
 
@@ -99,7 +100,7 @@ class Front:
         found = self._direct.get((method, rest))
         if found is None:
             return None
-        endpoint, scope[_ROUTE] = found
+        endpoint, scope[_TALLY] = found
         scope["method"] = method.decode()
         scope["path"] = path.decode()
         scope["path_params"] = {"sid": season_id.decode()}
@@ -115,7 +116,7 @@ class Front:
         found = self._direct_games.get((method, word, ids))
         if found is None:
             return None
-        endpoint, scope[_ROUTE] = found
+        endpoint, scope[_TALLY] = found
         scope["method"] = method.decode()
         scope["path"] = path.decode()
         scope["path_params"] = {"game_id": (game_id or b"").decode(), "user_id": (user_id or b"").decode()}
@@ -126,12 +127,12 @@ class Front:
         """The answer of the endpoint that was found, or what will return or raise it (`api.endpoint.failed`)."""
         self._identify(scope)
         gate, key = self._gate, None
-        if gate.asks:
+        if gate.access.asks:
             try:
-                key = gate.admit(scope, endpoint.need, season_in_body=endpoint.season_in_body)
+                key = gate.access.admit(scope, endpoint.need, season_in_body=endpoint.season_in_body)
             except LeaderboardError as error:
                 return failed(scope, error)
-            if key is not None and gate.counts_keys:
+            if key is not None and gate.limits.counts_keys:
                 call = Call(scope, _nothing_more, body, key=key)
                 return gate.pass_key(key, partial(self._handle, endpoint, call))
         if scope["method"] == "GET":
@@ -146,7 +147,8 @@ class Front:
 
     def note(self, scope: Scope, status: int, seconds: float) -> None:
         """A request that `begin` was asked for was answered."""
-        self._requests.note(scope[_ROUTE], scope["method"], status, seconds)
+        tally: Tally = scope[_TALLY]
+        tally.note(status, seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -166,11 +168,11 @@ class Front:
         status = status_of(scope)
         if status is not None:
             route = scope.get(_ROUTE) or (label_of(scope["route"].path) if "route" in scope else OTHER)
-            self._requests.note(route, method_label(scope["method"]), status, time.perf_counter() - started)
+            self._requests.of(route, method_label(scope["method"])).note(status, time.perf_counter() - started)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
-        if method in ("GET", "HEAD") and not self._gate.asks:
+        if method in ("GET", "HEAD") and not self._gate.access.asks:
             kept = self._kept(scope)
             if kept is not None:
                 scope[_ROUTE] = _SEASONS_TOP if path.startswith(_SEASONS) else games_path("top", 1)

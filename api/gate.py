@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from starlette.types import Scope
 
-from api.access import Access, Need
+from api.access import Access
 from api.answers import Answer
 from api.rate_limits import RateLimits
 from shared.api_keys import ApiKey
@@ -16,29 +16,19 @@ _GATE: Final = "leaderboard.gate"
 
 
 class Gate:
+    """`access.asks`, `access.admit`: who may pass. `limits.counts_keys`, `pass_key`: how often."""
+
+    __slots__ = ("access", "limits")
+
     def __init__(self, access: Access, limits: RateLimits) -> None:
-        self._access = access
-        self._limits = limits
-
-    @property
-    def asks(self) -> bool:
-        """Whether `admit` has anything to ask."""
-        return self._access.asks
-
-    @property
-    def counts_keys(self) -> bool:
-        """Whether `pass_key` has anything to count."""
-        return self._limits.counts_keys
-
-    def admit(self, scope: Scope, need: Need, *, season_in_body: bool) -> ApiKey | None:
-        """As `Access.admit`."""
-        return self._access.admit(scope, need, season_in_body=season_in_body)
+        self.access = access
+        self.limits = limits
 
     async def pass_key(self, key: ApiKey, handle: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         """What `handle` answers, and what is left of the key's limit. Raises RateLimitedError before it is called."""
-        if not self.counts_keys:
+        if not self.limits.counts_keys:
             return await handle()
-        headers = await self._limits.take_key(key)
+        headers = await self.limits.take_key(key)
         answer = await handle()
         return answer._replace(headers=(*answer.headers, *headers)) if headers else answer
 

@@ -202,7 +202,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _head_unfinished(self, size: int) -> None:
         if self._clock_for is not self.scope:
-            self._start_clock(self.scope)
+            self._start_clock(self.scope, HEAD_SECONDS)
             self._unproductive_bytes = 0  # part of the piece may belong to the request before
             return
         self._unproductive_bytes += size
@@ -220,7 +220,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _leftover(self, size: int) -> None:
         """The rest of a body that was not waited for. There is nobody to tell what is wrong with it."""
         if self._clock_for is not self.cycle:
-            self._start_clock(self.cycle)
+            self._start_clock(self.cycle, HEAD_SECONDS)
         self._unproductive_bytes += size
         if self._unproductive_bytes > MAX_BODY_BYTES:
             self._close()
@@ -228,7 +228,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _excess(self) -> Refusal | None:
         return excess(self.url, self.headers, self._unproductive_bytes) if self.scope is not None else None
 
-    def _start_clock(self, waits_for: object, seconds: float = HEAD_SECONDS) -> None:
+    def _start_clock(self, waits_for: object, seconds: float) -> None:
         self._stop_clock()
         self._clock_for = waits_for
         self._clock = self.loop.call_later(seconds, self._late)

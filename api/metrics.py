@@ -11,7 +11,7 @@ import asyncio
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Final
 
@@ -40,25 +40,42 @@ _CONVERTOR: Final = re.compile(r":\w+\}")
 _BOUNDS: Final = (*(f"{bound:g}" for bound in SECONDS), "+Inf")
 
 
-class Requests:
-    """Requests by route, method and status: how many took how long. Of one event loop."""
+class Tally:
+    """How many requests of a route and method took how long, by status."""
+
+    __slots__ = ("_by_status",)
 
     def __init__(self) -> None:
-        self._counts: defaultdict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0] * len(_BOUNDS))
-        self._sums: defaultdict[tuple[str, str, int], float] = defaultdict(float)
+        self._by_status: dict[int, list[float]] = {}
 
-    def note(self, route: str, method: str, status: int, seconds: float) -> None:
-        key = (route, method, status)
-        self._counts[key][bisect_left(SECONDS, seconds)] += 1
-        self._sums[key] += seconds
+    def note(self, status: int, seconds: float) -> None:
+        try:
+            numbers = self._by_status[status]
+        except KeyError:
+            numbers = self._by_status[status] = [0.0] * (len(_BOUNDS) + 1)
+        numbers[bisect_left(SECONDS, seconds)] += 1
+        numbers[-1] += seconds
 
-    def taken(self) -> Iterable[tuple[tuple[str, str, int], list[int], float]]:
-        """What was noted since the last time."""
-        counts, sums = dict(self._counts), dict(self._sums)
-        self._counts.clear()
-        self._sums.clear()
-        for key, numbers in counts.items():
-            yield key, numbers, sums[key]
+    def taken(self) -> Mapping[int, list[float]]:
+        """By status: how many up to each bound, then the sum of their seconds; what was noted since the last time."""
+        taken, self._by_status = self._by_status, {}
+        return taken
+
+
+class Requests:
+    """The tallies of one event loop."""
+
+    def __init__(self) -> None:
+        self._tallies: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
+
+    def of(self, route: str, method: str) -> Tally:
+        return self._tallies[route, method]
+
+    def taken(self) -> Iterable[tuple[tuple[str, str, int], list[float]]]:
+        """By route, method and status: as `Tally.taken`."""
+        for (route, method), tally in self._tallies.items():
+            for status, numbers in tally.taken().items():
+                yield (route, method, status), numbers
 
 
 class ApiMetrics:
@@ -122,11 +139,11 @@ class ApiMetrics:
         return Answer(200, body, (NO_STORE,), CONTENT_TYPE.encode())
 
     def _settle(self) -> None:
-        for (route, method, status), numbers, seconds in self.requests.taken():
+        for labels, (*numbers, seconds) in self.requests.taken():
             for bound, number in zip(_BOUNDS, numbers, strict=True):
                 if number:
-                    self._counted.labels(route, method, status, bound).inc(number)
-            self._summed.labels(route, method, status).inc(seconds)
+                    self._counted.labels(*labels, bound).inc(number)
+            self._summed.labels(*labels).inc(seconds)
         for result, number in self._top_cache.lookups_since_last_time().items():
             self._cache.labels(result).inc(number)
         found = self._pool.get_stats()

@@ -73,6 +73,8 @@ class RateLimits:
         self._client = client
         self._per_key = _Limit("key", settings.rate_limit_key_per_second, 1)
         self._per_player = _Limit("player", settings.rate_limit_player_per_minute, 60)
+        self.counts_keys = self._per_key.quota > 0
+        self.counts_players = self._per_player.quota > 0
         self._silent_until = 0.0
         self._batcher: Batcher[_Asked, _Count | None] = Batcher(
             self._count_all,
@@ -81,14 +83,6 @@ class RateLimits:
             max_waiting=_MAX_WAITING,
             deadline_seconds=_DEADLINE_SECONDS,
         )
-
-    @property
-    def counts_keys(self) -> bool:
-        return self._per_key.quota > 0
-
-    @property
-    def counts_players(self) -> bool:
-        return self._per_player.quota > 0
 
     async def take_key(self, key: ApiKey) -> Sequence[Header]:
         """Count a request of this key; returns the headers that tell what is left. Raises RateLimitedError."""

@@ -41,13 +41,17 @@ def _send(of: ref[RequestResponseCycle], status: int, lines: bytes, body: bytes)
     # As RequestResponseCycle.send does it.
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
-    cycle.transport.write(encoded(status, cycle.default_headers, lines, body))
+    cycle.transport.write(encoded(status, server_lines(cycle.default_headers), lines, body))
     cycle.message_event.set()
     cycle.on_response()
     return True
 
 
-def encoded(status: int, of_server: Iterable[tuple[bytes, bytes]], lines: bytes, body: bytes) -> bytes:
+def server_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The server's own headers as they go over the wire."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def encoded(status: int, of_server: bytes, lines: bytes, body: bytes) -> bytes:
     """The answer as it goes over the wire: the server's headers, then `lines`."""
-    first = b"".join([b"%b: %b\r\n" % header for header in of_server])
-    return b"%b%b%b\r\n%b" % (STATUS_LINE[status], first, lines, body)
+    return b"%b%b%b\r\n%b" % (STATUS_LINE[status], of_server, lines, body)

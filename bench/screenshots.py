@@ -118,7 +118,7 @@ async def _board(session: aiohttp.ClientSession, opening: Opening, folder: Path,
         for _ in range(_MOVES):
             await session.post(f"/v1/seasons/{_SEASON}/scores", json={"userId": player, "delta": 137})
     await _settled(session)
-    await asyncio.sleep(1.2)  # the rows have come to rest, the gains are still there
+    await asyncio.sleep(0.9)  # the rows have come to rest, the gains are still there
     for name, page in opened:
         await page.screenshot(path=folder / f"{name}.png")
         await page.close()

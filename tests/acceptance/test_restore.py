@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import signal
 
@@ -16,6 +17,8 @@ from cli.embedded.memory import free_port
 from cli.migrations import alembic_config
 from shared import keys
 from shared.revision import REVISION
+
+_keys = itertools.count(1)
 
 
 class Service:
@@ -41,8 +44,9 @@ class Service:
 
     def score(self, season, **deltas):
         for user, delta in deltas.items():
-            body = {"userId": user, "delta": delta}
-            self.until(lambda body=body: self.ask("POST", f"/{season}/scores", json=body), "a score is taken")
+            # Sent again after any trouble; with a key it counts once.
+            request = {"json": {"userId": user, "delta": delta}, "headers": {"Idempotency-Key": f"{next(_keys)}"}}
+            self.until(lambda given=request: self.ask("POST", f"/{season}/scores", **given), "a score is taken")
 
     def board(self, season):
         answer = self.ask("GET", f"/{season}/leaderboard/top")

@@ -88,8 +88,6 @@ async def test_a_target_up_to_its_limit_is_taken_a_longer_one_is_not(connect, en
 def hasty(monkeypatch):
     """Heads have a twentieth of a second."""
     monkeypatch.setattr("api.http_protocol.HEAD_SECONDS", 0.05)
-    # What the clock is set to where nothing else is said was read when the class was made.
-    monkeypatch.setattr(BoundedHttpProtocol._start_clock, "__defaults__", (0.05,))
 
 
 @pytest.mark.usefixtures("hasty")
