@@ -1,0 +1,36 @@
+"""What Prometheus' own tool thinks of observe/, and the gateway's rule for /metrics. Both need programs that are no
+packages of Python: without promtool or HAProxy the tests are skipped."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from ports import free_port
+from raw_http import connection_to
+
+from cli.migrations import ROOT
+from deploy.test_compose import configured
+
+promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+haproxy = pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+
+
+@promtool
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "config", "--syntax-only", ROOT / "observe/prometheus.yml"],
+        ["check", "rules", ROOT / "observe/alerts.yml"],
+        ["test", "rules", Path(__file__).with_name("alerts_test.yml")],
+    ],
+    ids=["configuration", "rules", "what fires"],
+)
+def test_promtool(arguments):
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
