@@ -163,6 +163,19 @@ async def caddy(folder, upstream_port):
         await process.communicate()
 
 
+async def certificate_in_use(port, context):
+    """Caddy tells of a certificate a moment before it hands it out; until then it ends every handshake."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+        except ssl.SSLError as error:
+            assert error.reason == "TLSV1_ALERT_INTERNAL_ERROR"
+        else:
+            writer.close()
+            await writer.wait_closed()
+            return
+
+
 async def test_https(tmp_path):
     if not (BIN / "caddy").exists():
         pytest.skip("caddy is not installed in this environment")
@@ -171,6 +184,7 @@ async def test_https(tmp_path):
         port = server.sockets[0].getsockname()[1]
         async with caddy(tmp_path, port) as (http, https, inside, authority):
             context = await asyncio.to_thread(ssl.create_default_context, cafile=authority)
+            await certificate_in_use(https, context)
             async with httpx2.AsyncClient(verify=context, trust_env=False, timeout=20) as client:
                 answer = await client.get(f"https://localhost:{https}/healthz")
                 assert answer.status_code == 200

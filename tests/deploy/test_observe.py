@@ -3,19 +3,13 @@ packages of Python: without promtool or HAProxy the tests are skipped."""
 
 from __future__ import annotations
 
-import asyncio
-import re
 import shutil
 import subprocess
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from ports import free_port
-from raw_http import connection_to
 
 from cli.migrations import ROOT
-from deploy.test_compose import configured
 
 promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 haproxy = pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
