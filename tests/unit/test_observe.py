@@ -21,9 +21,7 @@ from worker.metrics import WorkerMetrics
 
 DASHBOARD = json.loads((ROOT / "observe/grafana/dashboards/leaderboard.json").read_text())
 ALERTS = [
-    rule
-    for group in yaml.safe_load((ROOT / "observe/alerts.yml").read_text())["groups"]
-    for rule in group["rules"]
+    rule for group in yaml.safe_load((ROOT / "observe/alerts.yml").read_text())["groups"] for rule in group["rules"]
 ]
 OF_PROMETHEUS = {"job", "instance"}
 
@@ -65,7 +63,9 @@ def queries():
         yield pytest.param(rule["expr"], id=rule["alert"])
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
-            yield pytest.param(target["expr"].replace("$__rate_interval", "1m"), id=f"{panel['title']} {target['refId']}")
+            yield pytest.param(
+                target["expr"].replace("$__rate_interval", "1m"), id=f"{panel['title']} {target['refId']}"
+            )
 
 
 @pytest.mark.parametrize("query", list(queries()))
