@@ -1,4 +1,4 @@
-"""compose.yaml as Compose reads it, with its profile and the files for servers elsewhere; and its HTTPS for real."""
+"""compose.yaml as Compose reads it, with its profiles and the files for servers elsewhere; and its HTTPS for real."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
 from ports import free_port
 
 from cli.migrations import ROOT
@@ -75,6 +76,49 @@ def test_with_tls_caddy_is_the_only_way_in_and_as_confined_as_the_others(tmp_pat
         assert services[name]["read_only"] is True
         assert services[name]["cap_drop"] == ["ALL"]
         assert services[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_with_observe_prometheus_and_grafana_are_for_this_machine_alone_and_as_confined_as_the_others(tmp_path):
+    services = configured(tmp_path, COMPOSE_PROFILES="observe", METRICS_KEY="lbk_1", GRAFANA_PASSWORD="p")
+    assert set(services) == OURS | {"postgres", "redis", "prometheus", "grafana"}
+    assert published(services["prometheus"]) == [("127.0.0.1", "9090", 9090)]
+    assert published(services["grafana"]) == [("127.0.0.1", "3000", 3000)]
+    for name in ("prometheus", "grafana"):
+        assert services[name]["read_only"] is True
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["security_opt"] == ["no-new-privileges:true"]
+        files = [Path(one["source"]) for one in services[name]["volumes"] if one["type"] == "bind"]
+        assert files
+        assert all(file.exists() for file in files)
+
+
+@pytest.mark.parametrize("key", ["", "lbk_1.with-any$letters"])
+def test_prometheus_finds_its_key_in_a_file(tmp_path, key):
+    (_, _, script) = configured(tmp_path, COMPOSE_PROFILES="observe")["prometheus"]["entrypoint"]
+    script = script.replace("$$", "$").replace("/tmp/", f"{tmp_path}/").replace("exec prometheus", "exec echo")
+    subprocess.run(["/bin/sh", "-c", script], env={"METRICS_KEY": key, "PATH": os.environ["PATH"]}, check=True)
+    assert (tmp_path / "metrics_key").read_text() == key
+    assert (tmp_path / "metrics_key").stat().st_mode & 0o777 == 0o600
+    configuration = yaml.safe_load((ROOT / "observe/prometheus.yml").read_text())
+    jobs = {job["job_name"]: job for job in configuration["scrape_configs"]}
+    assert jobs["api"]["authorization"] == {"credentials_file": "/tmp/metrics_key"}
+    assert {name: job["dns_sd_configs"][0]["names"] for name, job in jobs.items() if name != "prometheus"} == {
+        "api": ["api"],
+        "worker": ["worker"],
+    }
+
+
+def test_grafana_needs_a_password(tmp_path):
+    (_, _, script) = configured(tmp_path, COMPOSE_PROFILES="observe")["grafana"]["entrypoint"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", script.replace("$$", "$")],
+        env={"GF_SECURITY_ADMIN_PASSWORD": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "set GRAFANA_PASSWORD in .env" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ async def exposed():
     """The text of an api process and of a worker to which everything has happened once."""
     pool = create_pool("", max_size=2, patience_seconds=1)
     api, worker = ApiMetrics(pool, TopCache(), [], None), WorkerMetrics(pool)
-    api.requests.note("/v1/seasons/{sid}", "GET", 200, 0.001)
+    api.requests.of("/v1/seasons/{sid}", "GET").note(200, 0.001)
     api.committed(1, 0.001)
     worker.answered("apply", "behind")
     worker._dead.labels("outbox")
