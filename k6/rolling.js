@@ -19,7 +19,7 @@ const seasonId = text("SEASON_ID", "load-rolling");
 const seasons = text("BASE_URLS", "http://127.0.0.1:8080")
   .split(",")
   .map((url) => new Season(seasonId, url));
-const PAUSE_SECONDS = count("PAUSE_MS", 50) / 1000;
+const PAUSE_SECONDS = count("PAUSE_MS", 100) / 1000;
 const RETRIES = text("RETRIES", "3") === "none" ? 0 : count("RETRIES", 3);
 const KEYED = text("KEYS", "yes") === "yes";
 const PLAYERS = 1000;
