@@ -3,7 +3,7 @@
 import http from "k6/http";
 import { check, fail, sleep } from "k6";
 
-const BASE_URL = (__ENV.BASE_URL || "http://127.0.0.1:8080").replace(/\/+$/, "");
+const BASE_URL = __ENV.BASE_URL || "http://127.0.0.1:8080";
 const VISIBLE_WITHIN_SECONDS = 60;
 const SEEDING_BATCH = 200;
 
@@ -40,9 +40,9 @@ function named(name, params = {}) {
 }
 
 export class Season {
-  constructor(seasonId) {
+  constructor(seasonId, baseUrl = BASE_URL) {
     this.id = seasonId;
-    this.url = `${BASE_URL}/v1/seasons/${seasonId}`;
+    this.url = `${baseUrl.replace(/\/+$/, "")}/v1/seasons/${seasonId}`;
   }
 
   addScore(userId, delta, key) {
