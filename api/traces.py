@@ -83,7 +83,10 @@ class RequestTraces:
         ended_ns = self._clock_ns()
         for score in followed:
             # A season is what batches wait for each other by; its id names no person.
-            told = {"leaderboard.season_id": score.season_id, "leaderboard.commit.scores": len(scores)}
+            told: dict[str, str | int] = {
+                "leaderboard.season_id": score.season_id,
+                "leaderboard.commit.scores": len(scores),
+            }
             started_ns = ended_ns - round(seconds * 1e9)
             end(self._traces.begin("commit", score.traceparent, started_ns, attributes=told), ended_ns)
 
@@ -96,7 +99,7 @@ class RequestTraces:
         now_ns = self._clock_ns()
         if not kept or not self._budget.take(now_ns // 1_000_000_000):
             return None
-        told: dict[str, str] = {
+        told = {
             "http.request.method": call.scope["method"],
             "http.route": route,
             "leaderboard.request_id": request_id(call.scope),
