@@ -95,7 +95,7 @@ class RequestTraces:
         parent = None if header is None else header.decode("latin-1")
         kept = decided(parent)
         if kept is None:
-            kept = random.random() < self._share  # noqa: S311 - a sample
+            parent, kept = None, random.random() < self._share  # noqa: S311 - a sample
         now_ns = self._clock_ns()
         if not kept or not self._budget.take(now_ns // 1_000_000_000):
             return None

@@ -25,6 +25,9 @@ _CLOSE_SECONDS: Final = 1.0
 """For what is still in the queue when the process ends; a collector that is down may not hold it up."""
 
 _HEADER: Final = "traceparent"
+_MAX_LENGTH: Final = 512
+"""The SDK warns in the log of longer ones: of each."""
+
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
@@ -49,7 +52,7 @@ class Traces:
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Attributes = None,
     ) -> Span:
-        """A span below that of a traceparent, None or malformed = the first of its trace. Times are nanoseconds since
+        """A span below that of a traceparent, None = the first of its trace. Times are nanoseconds since
         1970."""
         context = Context() if parent is None else _PROPAGATOR.extract({_HEADER: parent}, Context())
         return self._tracer.start_span(name, context, kind, attributes, start_time=started_ns)
@@ -64,7 +67,7 @@ class Traces:
 
 def decided(traceparent: str | None) -> bool | None:
     """Whether the caller keeps its trace; None where it says nothing, or nothing that is well-formed."""
-    if traceparent is None:
+    if traceparent is None or len(traceparent) > _MAX_LENGTH:
         return None
     found = trace.get_current_span(_PROPAGATOR.extract({_HEADER: traceparent}, Context())).get_span_context()
     return found.trace_flags.sampled if found.is_valid else None

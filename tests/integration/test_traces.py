@@ -159,6 +159,7 @@ async def test_a_request_without_a_caller_is_traced_by_share(settings, collector
 async def test_a_collector_that_is_down_disturbs_nobody(settings, eventually, monkeypatch, caplog):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "5")
+    # A bound on how long the end may take, a third of what the SDK would wait.
     async with asyncio.timeout(10), service(settings, 1.0) as http:
         for _ in range(3):
             assert (await http.post(SCORES, json=ANN)).status_code == 202
@@ -232,9 +233,10 @@ def test_a_share_is_a_share(dsn, servers):
 
 
 def test_what_callers_decide():
-    assert [decided(text) for text in (SAMPLED, UNSAMPLED, None, "", "00-x", f"00-{'0' * 32}-{CALLER}-01")] == [
-        *(True, False, None, None, None, None)
-    ]
+    assert [
+        decided(text)
+        for text in (SAMPLED, UNSAMPLED, None, f"cc{SAMPLED[2:]}-{'0' * 999}", "", "00-x", f"00-{'0' * 32}-{CALLER}-01")
+    ] == [*(True, False, None, None, None, None, None)]
 
 
 def test_no_more_than_so_many_a_second():
