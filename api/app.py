@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -18,6 +18,7 @@ from api import docs_pages, openapi, pages_site
 from api.access import Access
 from api.board_changes import follow_changes
 from api.boards import Boards
+from api.endpoint import Traced, untraced
 from api.errors import HANDLERS
 from api.front import Front
 from api.games_api import GamesApi
@@ -46,6 +47,7 @@ from shared.logs import configure_logs
 from shared.postgres import connection_settings, create_pool
 from shared.projection import Projection
 from shared.redis_client import create_client
+from shared.scores import Score
 from shared.settings import ServiceSettings, load_service_settings
 from shared.wakeups import Wakeups
 
@@ -89,9 +91,10 @@ def create_app(settings: ServiceSettings) -> Front:
     states = States(boards, top_cache)
     streams = Streams(states, settings.streams_max, time.monotonic, access.holds)
     metrics = ApiMetrics(pool, top_cache, streams, settings.prometheus_multiproc_dir)
-    writes = LedgerWrites(pool, wakeups, metrics.committed)
+    traced, committed, close_traces = tracing(settings, metrics)
+    writes = LedgerWrites(pool, wakeups, committed)
     intake = Intake(writes, limits, settings)
-    score_batches = ScoreBatches(writes, limits, settings)
+    score_batches = ScoreBatches(writes, limits, settings, traced)
     resets = Resets(pool, Projection(client), settings)
     ops_ledger = OpsLedger(settings)
 
@@ -119,9 +122,10 @@ def create_app(settings: ServiceSettings) -> Front:
             await counters.aclose()
             await client.aclose()
             await pool.close()
+            close_traces()
 
-    seasons_api = SeasonsApi(intake, boards, top_cache)
-    games_api = GamesApi(intake, boards, top_cache)
+    seasons_api = SeasonsApi(intake, boards, top_cache, traced)
+    games_api = GamesApi(intake, boards, top_cache, traced)
     reads = LedgerReads(pool, settings)
     season_resources = SeasonResources(reads, boards, resets, top_cache)
     rank_lookups = RankLookups(reads, boards)
@@ -154,6 +158,26 @@ def create_app(settings: ServiceSettings) -> Front:
         hot_games=games_api.hot,
         origins=settings.origins,
     )
+
+
+def tracing(
+    settings: ServiceSettings, metrics: ApiMetrics
+) -> tuple[Traced, Callable[[Sequence[Score], float], None], Callable[[], None]]:
+    """What makes traced handlers, what hears of commits, and what ends both. Where nothing is traced, nothing of
+    opentelemetry is loaded."""
+    if not settings.traces_sample:
+        return untraced, metrics.committed, lambda: None
+    from api.traces import RequestTraces  # noqa: PLC0415
+    from shared.traces import Traces  # noqa: PLC0415
+
+    traces = Traces("api")
+    requests = RequestTraces(traces, settings.traces_sample)
+
+    def committed(scores: Sequence[Score], seconds: float) -> None:
+        metrics.committed(scores, seconds)
+        requests.committed(scores, seconds)
+
+    return requests.traced, committed, traces.close
 
 
 def create_served_app() -> Front:

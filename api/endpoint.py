@@ -27,6 +27,8 @@ _MAX_PARAMETERS: Final = 32
 _MAX_SCORE_DIGITS: Final = 16
 _TOLD: Final = 200
 
+_TRACEPARENT: Final = "leaderboard.traceparent"
+
 TIES: Final = ("ordinal", "competition")
 """How equal scores are ranked: one behind the other, or sharing the best rank of them (1, 2, 2, 4)."""
 
@@ -62,6 +64,15 @@ class Call:
     @property
     def season_id(self) -> SeasonId:
         return parse_season_id(self.scope["path_params"]["sid"])
+
+    @property
+    def traceparent(self) -> str | None:
+        """The span under which it is answered, None where it is not traced."""
+        return self.scope.get(_TRACEPARENT)
+
+    def follow(self, traceparent: str) -> None:
+        """It is traced, under that span."""
+        self.scope[_TRACEPARENT] = traceparent
 
     def require_season(self, season_id: SeasonId) -> None:
         """For a handler that learns its season from the body. Raises ForbiddenError."""
@@ -114,6 +125,14 @@ class Call:
 
 
 Handler: TypeAlias = Callable[[Call], Coroutine[Any, Any, Answer]]
+
+Traced: TypeAlias = Callable[[str, Handler], Handler]
+"""Makes of a route and its handler the one that is called."""
+
+
+def untraced(_route: str, handler: Handler) -> Handler:
+    """Where nothing is traced: the handler itself."""
+    return handler
 
 
 class Endpoint:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
-from api.endpoint import Call, Endpoint, whole_number_in, window_in
+from api.endpoint import Call, Endpoint, Traced, whole_number_in, window_in
 from api.intake import Intake
 from api.seasons_api import REPLAYED, Moment, key_in, percentile
 from api.top_cache import TopCache, key_of
@@ -92,14 +92,16 @@ class GameHealth(msgspec.Struct, frozen=True):
 class GamesApi:
     """`hot`: what games ask all the time, by method, word and how many ids follow it in the path."""
 
-    def __init__(self, intake: Intake, boards: Boards, top_cache: TopCache) -> None:
+    def __init__(self, intake: Intake, boards: Boards, top_cache: TopCache, traced: Traced) -> None:
         self._intake = intake
         self._boards = boards
         self._top_cache = top_cache
         self._decoder = msgspec.json.Decoder(GameScore)
         self._version = version("season-leaderboard")
         self.hot: Mapping[tuple[str, str, int], Endpoint] = {
-            ("POST", "score", 0): Endpoint(self.add_score, Need.WRITE, season_in_body=True),
+            ("POST", "score", 0): Endpoint(
+                traced(games_path("score", 0), self.add_score), Need.WRITE, season_in_body=True
+            ),
             ("GET", "top", 1): Endpoint(self.top, Need.READ),
             ("GET", "rank", 2): Endpoint(self.rank, Need.READ),
         }
@@ -120,7 +122,7 @@ class GamesApi:
         if body.score < 0:
             raise InvalidRequestError("score must be 0 or more", code="invalid_score")
         key, at = key_in(call, None), moment_in_time(body.timestamp)
-        score = Score(season_id, user_id, parse_score(body.score), key, absolute=True, occurred_at=at)
+        score = Score(season_id, user_id, parse_score(body.score), key, True, None, at, call.traceparent)
         replayed = await self._intake.submit(score)
         taken = GameScoreTaken(body.game_id, body.user_id, body.score)
         return json_answer(taken, 200, REPLAYED if replayed else ())

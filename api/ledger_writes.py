@@ -36,10 +36,10 @@ log = structlog.get_logger()
 
 
 class LedgerWrites:
-    """`store` on the process's connections; idle workers hear of it. `committed` hears of how many scores in how many
+    """`store` on the process's connections; idle workers hear of it. `committed` hears of which scores in how many
     seconds."""
 
-    def __init__(self, pool: Pool, wakeups: Wakeups, committed: Callable[[int, float], None]) -> None:
+    def __init__(self, pool: Pool, wakeups: Wakeups, committed: Callable[[Sequence[Score], float], None]) -> None:
         self._pool = pool
         self._committed = committed
         self._wakeups = wakeups
@@ -47,7 +47,7 @@ class LedgerWrites:
     async def store(self, scores: Sequence[Score]) -> list[Result]:
         started = time.perf_counter()
         results = await store(self._pool, scores)
-        self._committed(len(scores), time.perf_counter() - started)
+        self._committed(scores, time.perf_counter() - started)
         self._wakeups.tell()
         return results
 

@@ -25,6 +25,7 @@ from api.endpoint import Call, Endpoint
 from api.top_cache import TopCache
 from shared.metrics import CONTENT_TYPE, SECONDS, SIZES, collector_of, own_registry, text_of
 from shared.postgres import Pool
+from shared.scores import Score
 
 PATH: Final = "/metrics"
 OTHER: Final = "other"
@@ -120,11 +121,11 @@ class ApiMetrics:
     def route(self) -> Route:
         return Route(PATH, Endpoint(self._serve, Need.METRICS), methods=["GET"], include_in_schema=False)
 
-    def committed(self, scores: int, seconds: float) -> None:
-        """A commit of so many scores came through."""
-        self._commit_scores.observe(scores)
+    def committed(self, scores: Sequence[Score], seconds: float) -> None:
+        """A commit of these scores came through."""
+        self._commit_scores.observe(len(scores))
         self._commit_seconds.observe(seconds)
-        self._scores.inc(scores)
+        self._scores.inc(len(scores))
 
     async def run(self) -> None:
         """Settle again and again, until cancelled: what another process exposes is a second old at most."""

@@ -27,7 +27,7 @@ from api.batch_format import (
     read_lines,
     refused,
 )
-from api.endpoint import MAX_BODY_BYTES, Call, Endpoint
+from api.endpoint import MAX_BODY_BYTES, Call, Endpoint, Traced
 from api.ledger_writes import CONFLICTS, LedgerWrites, Result
 from api.rate_limits import RateLimits
 from api.season_paths import ANY_SEASON
@@ -60,6 +60,7 @@ class _Batch:
     season_id: SeasonId
     body: bytearray
     in_lines: bool
+    traceparent: str | None
 
     def read(self) -> list[Item]:
         """The items. Raises InvalidRequestError, without a reference to the body."""
@@ -76,8 +77,9 @@ class _Batch:
 class ScoreBatches:
     """Batches of scores of one API process on their way into the ledger."""
 
-    def __init__(self, writes: LedgerWrites, limits: RateLimits, settings: ServiceSettings) -> None:
+    def __init__(self, writes: LedgerWrites, limits: RateLimits, settings: ServiceSettings, traced: Traced) -> None:
         self._writes = writes
+        self._traced = traced
         self._limits = limits
         self._bodies_bytes = 0
         self._batcher: Batcher[_Batch, list[ItemResult]] = Batcher(
@@ -89,7 +91,8 @@ class ScoreBatches:
         )
 
     def routes(self) -> list[Route]:
-        return [Route(f"{ANY_SEASON}/scores/batch", Endpoint(self.add_scores, Need.WRITE), methods=["POST"])]
+        path = f"{ANY_SEASON}/scores/batch"
+        return [Route(path, Endpoint(self._traced(path, self.add_scores), Need.WRITE), methods=["POST"])]
 
     async def add_scores(self, call: Call) -> Answer:
         season_id = call.season_id
@@ -99,7 +102,7 @@ class ScoreBatches:
                 code="invalid_idempotency_key",
             )
         with self._room(min(call.announced_bytes(), MAX_BODY_BYTES)) as take:
-            batch = _Batch(season_id, await _body(call, take), _in_lines(call))
+            batch = _Batch(season_id, await _body(call, take), _in_lines(call), call.traceparent)
             try:
                 results = await self._batcher.submit(batch)
             finally:
@@ -148,6 +151,8 @@ class ScoreBatches:
         for number, error in beyond.items():
             items[places[number]] = refused(error)
         scores = [item for item in items if isinstance(item, Score)]
+        if batch.traceparent is not None and scores:
+            scores[0] = scores[0]._replace(traceparent=batch.traceparent)  # the first stands for all of them
         stored = iter(await self._writes.store(scores) if scores else ())
         return [_told(next(stored)) if isinstance(item, Score) else item for item in items]
 

@@ -13,7 +13,7 @@ from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards, Page, Placing
 from api.cursors import cursor_behind, place_of
-from api.endpoint import Call, Endpoint, score_in, ties_in, user_id_in, whole_number_in, window_in
+from api.endpoint import Call, Endpoint, Traced, score_in, ties_in, user_id_in, whole_number_in, window_in
 from api.intake import Intake
 from api.season_paths import ANY_SEASON
 from api.top_cache import TopCache, key_of
@@ -109,13 +109,13 @@ class AroundScore(msgspec.Struct, frozen=True, rename="camel"):
 class SeasonsApi:
     """`hot`: what games ask all the time, by method and what follows the season's id in the path."""
 
-    def __init__(self, intake: Intake, boards: Boards, top_cache: TopCache) -> None:
+    def __init__(self, intake: Intake, boards: Boards, top_cache: TopCache, traced: Traced) -> None:
         self._intake = intake
         self._boards = boards
         self._top_cache = top_cache
         self._score_decoder = msgspec.json.Decoder(ScoreBody)
         self.hot: Mapping[tuple[str, str], Endpoint] = {
-            ("POST", "scores"): Endpoint(self.add_score, Need.WRITE),
+            ("POST", "scores"): Endpoint(traced(f"{ANY_SEASON}/scores", self.add_score), Need.WRITE),
             ("GET", "leaderboard/top"): Endpoint(self.top, Need.READ),
             ("GET", "leaderboard/rank"): Endpoint(self.rank, Need.READ),
             ("GET", "leaderboard/around"): Endpoint(self.around, Need.READ),
@@ -128,7 +128,7 @@ class SeasonsApi:
         season_id = call.season_id
         body = await call.json(self._score_decoder)
         key = key_in(call, body.event_id)
-        score = score_of(season_id, body, key)
+        score = score_of(season_id, body, key, call.traceparent)
         replayed = await self._intake.submit(score)
         return json_answer(Queued(season_id, score.user_id), 202, REPLAYED if replayed else ())
 
@@ -191,13 +191,13 @@ def percentile(rank: int, total: int) -> float:
     return 100 * (total - rank + 1) / total
 
 
-def score_of(season_id: SeasonId, body: ScoreBody, key: IdempotencyKey | None) -> Score:
+def score_of(season_id: SeasonId, body: ScoreBody, key: IdempotencyKey | None, traceparent: str | None = None) -> Score:
     """The score that a body says. Raises InvalidRequestError."""
     user_id, epoch, at = parse_user_id(body.user_id), parse_epoch(body.epoch), moment_in_time(body.occurred_at)
     if body.score is msgspec.UNSET and body.delta is not msgspec.UNSET:
-        return Score(season_id, user_id, parse_delta(body.delta), key, epoch=epoch, occurred_at=at)
+        return Score(season_id, user_id, parse_delta(body.delta), key, False, epoch, at, traceparent)
     if body.delta is msgspec.UNSET and body.score is not msgspec.UNSET:
-        return Score(season_id, user_id, parse_score(body.score), key, absolute=True, epoch=epoch, occurred_at=at)
+        return Score(season_id, user_id, parse_score(body.score), key, True, epoch, at, traceparent)
     raise InvalidRequestError(
         "the body must hold one of delta, the points to add, and score, the score that was reached", code="invalid_body"
     )

@@ -87,6 +87,31 @@ with incoming as materialized (
 select place, refusal, epoch from incoming where id not in (select id from taken)
 """  # noqa: S608 - made of constants
 
+
+def _traced(statement: str) -> str:
+    """The same with the scores' traceparents behind their times, for the outbox."""
+    for plain, traced in (
+        ("%s::timestamptz[]", "%s::timestamptz[], string_to_array(%s, E'\\x1f')"),
+        ("absolute, epoch, occurred_at", "absolute, epoch, occurred_at, traceparent"),
+        ("given.occurred_at", "given.occurred_at, nullif(given.traceparent, '') as traceparent"),
+        (
+            "delta, created_at, occurred_at)\n  select id, 'score'",
+            "delta, created_at, occurred_at, traceparent)\n  select id, 'score'",
+        ),
+        (
+            "occurred_at from entry",
+            "occurred_at, traceparent from entry join (select id, traceparent from incoming) as traced using (id)",
+        ),
+    ):
+        assert statement.count(plain) == 1, plain
+        statement = statement.replace(plain, traced)
+    return statement
+
+
+# Apart, so that what nobody follows costs nothing: these run where at least one score of a commit is traced.
+_APPEND_TRACED = _traced(_APPEND)
+_APPEND_KEYED_TRACED = _traced(_APPEND_KEYED)
+
 # ctid: the cheapest way to name a bounded number of rows.
 PURGE_KEYS = """
 delete from idempotency_keys where ctid = any(array(
@@ -138,8 +163,8 @@ async def append(conn: Connection, scores: Sequence[Score]) -> Sequence[Outcome]
 
     Raises UnknownSeasonError; psycopg.DataError or IntegrityError when a row breaks a constraint.
     """
-    season_ids, user_ids, deltas, keys, absolute, epochs, moments = zip(*scores, strict=True)
-    incoming = (
+    season_ids, user_ids, deltas, keys, absolute, epochs, moments, traceparents = zip(*scores, strict=True)
+    incoming: tuple[str, ...] = (
         _SEPARATOR.join(season_ids),
         _SEPARATOR.join(user_ids),
         f"{{{','.join(map(str, deltas))}}}",
@@ -149,8 +174,12 @@ async def append(conn: Connection, scores: Sequence[Score]) -> Sequence[Outcome]
     )
     keyed = any(keys)
     told_keys = _SEPARATOR.join(key or "" for key in keys) if keyed else ""
+    plain, with_keys = _APPEND, _APPEND_KEYED
+    if any(traceparents):
+        plain, with_keys = _APPEND_TRACED, _APPEND_KEYED_TRACED
+        incoming = (*incoming, _SEPARATOR.join(traceparent or "" for traceparent in traceparents))
     try:
-        cursor = await conn.execute(*((_APPEND_KEYED, (*incoming, told_keys)) if keyed else (_APPEND, incoming)))
+        cursor = await conn.execute(*((with_keys, (*incoming, told_keys)) if keyed else (plain, incoming)))
     except psycopg.errors.NotNullViolation as error:
         if error.diag.column_name in ("season_id", "epoch"):
             raise UnknownSeasonError from error

@@ -62,6 +62,11 @@ from unnest(%s::bigint[], %s::text[]) as failure (id, reason)
 where outbox.id = failure.id
 """
 
+# Bounded: in a backlog of traced events, what is told of each would take longer than the batch.
+TRACEPARENTS = """
+select id, traceparent from outbox where id = any(%s) and traceparent is not null order by id limit %s
+"""
+
 PENDING_PLAYERS = """
 select distinct user_id from outbox
 where status = 'pending' and season_id = %s and user_id = any(%s)
@@ -123,6 +128,11 @@ async def claim(
     row = await cursor.fetchone()
     assert row is not None
     return Claimed(*row)
+
+
+async def traceparents(conn: Connection, event_ids: Sequence[int], limit: int) -> dict[int, str]:
+    """Under which spans events came, by their ids; of at most `limit` of those that are traced."""
+    return dict(await (await conn.execute(TRACEPARENTS, (list(event_ids), limit))).fetchall())
 
 
 async def mark_failed(conn: Connection, reasons: dict[int, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-REVISION: Final = "0014"
+REVISION: Final = "0015"
 
 SchemaState = Literal["ok", "missing"]
 

@@ -165,6 +165,8 @@ outbox = Table(
     _created_at(),
     Column("processed_at", DateTime(timezone=True)),
     _occurred_at(),
+    # Of the few requests that are traced: the span under which the score came (W3C Trace Context).
+    Column("traceparent", Text),
     CheckConstraint("status in ('pending', 'done', 'failed', 'discarded')", name="status"),
     Index("outbox_pending_idx", "id", postgresql_where=text("status = 'pending'")),
     Index("outbox_failed_idx", "id", postgresql_where=text("status = 'failed'")),

@@ -93,7 +93,8 @@ class Score(NamedTuple):
 
     Of several with the same `key` in a season one counts. `absolute`: `delta` is no points to add but the score itself.
     `epoch`: the season's for which it is meant, None = whichever it is in. `occurred_at`: when it was reached, None =
-    when it arrives; a time that is still to come counts as that too.
+    when it arrives; a time that is still to come counts as that too. `traceparent`: the span under which it came
+    (W3C Trace Context), None = nobody follows it.
     """
 
     season_id: SeasonId
@@ -103,6 +104,7 @@ class Score(NamedTuple):
     absolute: bool = False
     epoch: int | None = None
     occurred_at: dt.datetime | None = None
+    traceparent: str | None = None
 
 
 def rules_of_first(season_id: SeasonId, *, absolute: bool) -> Rules:

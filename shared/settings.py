@@ -6,6 +6,7 @@ The only module that reads the environment. README lists the same names, units a
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -89,6 +90,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe line to log")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
+    traces_sample: float = Field(
+        0.0, ge=0, le=1, description="share of the requests with scores that are traced, to an OTLP collector; 0 = none"
+    )
     data_dir: Path = Field(Path(".data"), description="where `make run` keeps its embedded servers' data")
     prometheus_multiproc_dir: Path | None = Field(
         None, description="where the processes of one API share their metrics; unset = a folder made at each start"
@@ -144,6 +148,18 @@ class ServiceSettings(Settings):
 
     postgres_dsn: str = Field(description="PostgreSQL, the ledger: URL or key=value string")
     redis_url: str = Field(description="Redis or Valkey, the projection: redis://, rediss:// or unix://")
+
+    @field_validator("traces_sample")
+    @classmethod
+    def _can_trace(cls, value: float) -> float:
+        if value:
+            try:
+                find_spec("opentelemetry.sdk.trace"), find_spec("opentelemetry.exporter.otlp.proto.http")
+            except ModuleNotFoundError as error:
+                raise ValueError(
+                    "needs the extra 'otel', which is not installed: pip install 'season-leaderboard[otel]', or 0"
+                ) from error
+        return value
 
 
 _MAY_HOLD_A_SECRET = ("POSTGRES_DSN", "REDIS_URL", "ADMIN_KEY")

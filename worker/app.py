@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -14,7 +15,7 @@ from shared.projection import Projection
 from shared.redis_client import create_client
 from shared.settings import ServiceSettings
 from shared.wakeups import follow_wakeups
-from worker.batch import STEPS, BatchApplier, Reach
+from worker.batch import STEPS, Batch, BatchApplier, Reach
 from worker.floor import Floor
 from worker.health import health_server
 from worker.loop import Loop
@@ -64,7 +65,8 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
     listener = create_client(settings.redis_url, "worker-wakeups", timeout_seconds=_REDIS_SECONDS, retries=0)
     floor, hint = Floor(), asyncio.Event()
     reach = fault_point(settings.fault_point)
-    applier = BatchApplier(pool, projection, settings.outbox_batch_size, reach, metrics.applied)
+    applied, follow, close_traces = tracing(settings, metrics)
+    applier = BatchApplier(pool, projection, settings.outbox_batch_size, reach, applied, follow=follow)
     loop = Loop(
         applier,
         pool,
@@ -105,6 +107,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         await listener.aclose()
         await client.aclose()
         await pool.close(timeout=0.5)
+        close_traces()
     log.info("worker stopped", finished=not unfinished)
 
 
@@ -113,6 +116,26 @@ def _leave() -> None:
     what was not committed once our connections are gone."""
     log.warning("worker left without an answer from its servers")
     os._exit(0)
+
+
+def tracing(
+    settings: ServiceSettings, metrics: WorkerMetrics
+) -> tuple[Callable[[Batch], None], int, Callable[[], None]]:
+    """What hears of batches, how many events of each it follows, and what ends it. Where nothing is traced, nothing of
+    opentelemetry is loaded."""
+    if not settings.traces_sample:
+        return metrics.applied, 0, lambda: None
+    from shared.traces import Traces  # noqa: PLC0415
+    from worker.traces import FOLLOWED, BatchTraces  # noqa: PLC0415
+
+    traces = Traces("worker")
+    batches = BatchTraces(traces)
+
+    def applied(batch: Batch) -> None:
+        metrics.applied(batch)
+        batches.applied(batch)
+
+    return applied, FOLLOWED, traces.close
 
 
 def fault_point(point: str | None) -> Reach:

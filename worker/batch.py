@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     """What a batch did. `events` is 0 when nothing was pending; `shares`: see `shared.outbox.Claimed`.
 
     `seconds`: what each of STEPS took. `lag_seconds`: from when the oldest event was written until they are on boards.
+    `followed`: the traceparents of events that are traced, and whether the database refused them.
     """
 
     events: int
@@ -44,6 +45,7 @@ class Batch(NamedTuple):
     shares: Sequence[int] = ()
     seconds: Sequence[float] = ()
     lag_seconds: float = 0.0
+    followed: Sequence[tuple[str, bool]] = ()
 
 
 class SeasonsLockedError(Exception):
@@ -66,7 +68,10 @@ _Fold: TypeAlias = Callable[[Connection, list[int], Collection[Rules]], Awaitabl
 
 
 class BatchApplier:
-    """Applies batches, each in a transaction of its own. `reach` is told each step of STEPS, `applied` each batch."""
+    """Applies batches, each in a transaction of its own. `reach` is told each step of STEPS, `applied` each batch.
+
+    `follow`: of how many events of a batch, of those that are traced, their traceparents are asked for.
+    """
 
     def __init__(
         self,
@@ -75,12 +80,15 @@ class BatchApplier:
         batch_size: int,
         reach: Reach,
         applied: Callable[[Batch], None] = lambda _batch: None,
+        *,
+        follow: int = 0,
     ) -> None:
         self._pool = pool
         self._projection = projection
         self._batch_size = batch_size
         self._reach = reach
         self._applied = applied
+        self._follow = follow
 
     async def apply(
         self,
@@ -119,6 +127,8 @@ class BatchApplier:
             event_ids, season_ids, waited, shares = await claim(conn)
             if not event_ids:
                 return Batch(0, 0, 0, shares), {}
+            # Before the seasons are locked: they are for no longer than untraced.
+            parents = await outbox.traceparents(conn, event_ids, self._follow) if self._follow else {}
             reach("claimed")
             if len(event_ids) == self._batch_size:
                 on_full()
@@ -140,7 +150,8 @@ class BatchApplier:
         seconds = [after - before for before, after in itertools.pairwise(moments)]
         lag_seconds = (waited or 0.0) + moments[-1] - moments[1]
         failures = folded.failures
-        return Batch(len(event_ids), len(season_ids), len(failures), shares, seconds, lag_seconds), failures
+        followed = [(parent, event_id in failures) for event_id, parent in parents.items()]
+        return Batch(len(event_ids), len(season_ids), len(failures), shares, seconds, lag_seconds, followed), failures
 
 
 async def _fold_all(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:
