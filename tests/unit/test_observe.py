@@ -17,6 +17,7 @@ from api.metrics import ApiMetrics
 from api.top_cache import TopCache
 from cli.migrations import ROOT
 from shared.postgres import create_pool
+from shared.scores import Score
 from worker.metrics import WorkerMetrics
 
 DASHBOARD = json.loads((ROOT / "observe/grafana/dashboards/leaderboard.json").read_text())
@@ -37,7 +38,7 @@ async def exposed():
     pool = create_pool("", max_size=2, patience_seconds=1)
     api, worker = ApiMetrics(pool, TopCache(), [], None), WorkerMetrics(pool)
     api.requests.of("/v1/seasons/{sid}", "GET").note(200, 0.001)
-    api.committed(1, 0.001)
+    api.committed([Score("s", "ann", 1)], 0.001)
     worker.answered("apply", "behind")
     worker._dead.labels("outbox")
     return (await api._serve(None)).body, await worker.text()
