@@ -60,7 +60,7 @@ class _Batch:
     season_id: SeasonId
     body: bytearray
     in_lines: bool
-    traceparent: str | None
+    traceparent: str | None = None
 
     def read(self) -> list[Item]:
         """The items. Raises InvalidRequestError, without a reference to the body."""

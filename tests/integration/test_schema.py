@@ -178,6 +178,12 @@ async def test_the_purge_of_the_outbox_looks_at_no_more_than_its_limit(busy_outb
     assert "Seq Scan" not in found
 
 
+async def test_what_is_traced_is_found_by_key(busy_outbox):
+    found = await plan(busy_outbox, outbox.TRACEPARENTS, (list(range(19_000, 19_500)), 20))
+    assert "outbox_pkey" in found
+    assert "Seq Scan" not in found
+
+
 async def test_a_comparison_with_the_ledger_reads_no_more_of_the_outbox_than_what_does_not_count(busy_outbox):
     """Whatever the statistics say: here that nothing is pending, while a thousand events are."""
     await busy_outbox.execute("update outbox set status = 'done'")
