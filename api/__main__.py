@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +22,7 @@ from api.access import NobodyAllowedError, require_some_key
 from api.app import api_connection
 from api.direct_protocol import DirectHttpProtocol
 from api.http_protocol import KEEP_ALIVE_SECONDS, SERVER_HEADERS
+from api.process_group import ProcessGroup
 from shared import api_keys
 from shared.logs import configure_logs
 from shared.ports import PortTakenError, require_free
@@ -55,7 +56,7 @@ def main() -> int:
 
 
 def _serve(settings: ServiceSettings) -> None:
-    uvicorn.run(
+    config = uvicorn.Config(
         "api.app:create_served_app",
         factory=True,
         host=settings.api_host,
@@ -72,6 +73,14 @@ def _serve(settings: ServiceSettings) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )
+    if config.workers > 1:
+        ProcessGroup(config, [config.bind_socket()]).run()
+        return
+    server = uvicorn.Server(config)
+    with suppress(KeyboardInterrupt):  # it sends itself the signal again once it has stopped
+        server.run()
+    if not server.started:
+        sys.exit(1)
 
 
 @contextmanager
