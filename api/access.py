@@ -59,6 +59,7 @@ class Access:
         given = settings.admin_key
         self._admin_digest = None if given is None else api_keys.digest_of(given.get_secret_value())
         self._may_be_open = settings.allow_anonymous or is_loopback(settings.api_host)
+        self._origins = frozenset(settings.origins)
         self._reads_open = settings.read_access == "open"
         self._keys: Mapping[str, LiveKey] | None = None
         self.asks = True
@@ -88,12 +89,25 @@ class Access:
             self.first_read.set()
             await asyncio.sleep(_REFRESH_SECONDS * (0.8 + 0.4 * random.random()))  # noqa: S311 - jitter
 
-    def holds(self, key: ApiKey) -> bool:
-        """Whether a request that passed by this key would still pass by it, and by its scopes."""
+    def holds(self, key: ApiKey | None) -> bool:
+        """Whether a request to read that passed by this key, or without one, would still pass."""
+        if key is None:
+            return not self.asks or self._reads_open
         if key is ADMIN or self._keys is None:
             return True
         live = self._keys.get(key.key_id)
-        return live is not None and live.key == key
+        return live is not None and live.key == key._replace(digest=b"") and key.digest in live.digests
+
+    def refuse_foreign_page(self, scope: Scope) -> None:
+        """Raise ForbiddenError where a web page of another origin would change something while no key is asked for:
+        browsers send some requests for any page, and only this machine is meant to be let in."""
+        head = head_of(scope)
+        origin = head.get(b"origin")
+        if self.asks or origin is None or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return
+        own = head.get(b"host", b"")
+        if origin not in (b"http://" + own, b"https://" + own) and origin.decode("latin-1") not in self._origins:
+            raise ForbiddenError("this page's origin is not in CORS_ORIGINS, and no key was made", code="wrong_origin")
 
     def admit(self, scope: Scope, need: Need, *, season_in_body: bool = False) -> ApiKey | None:
         """The key of a request that may pass, None where it needs none. Raises UnauthorizedError, ForbiddenError.
@@ -138,7 +152,7 @@ class Access:
             matches |= hmac.compare_digest(digest, kept)
         if live is None or not matches:
             raise UnauthorizedError("the key is not known, was revoked, or is incomplete", code="invalid_key")
-        return live.key
+        return live.key._replace(digest=digest)
 
 
 def require_season(key: ApiKey | None, season_id: str) -> None:

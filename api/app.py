@@ -57,8 +57,9 @@ _GRACE_SECONDS: Final = 1.0
 _OTHER_FILES: Final = 256
 """Connections to the servers behind, and of clients that ask and go."""
 
-_COUNTING_SECONDS: Final = 0.25
-"""A rate limit is not worth a longer wait; the request passes then."""
+_COUNTING_SECONDS: Final = 1.0
+"""A rate limit is not worth a longer wait; the request passes then. Longer than this process ever stands still: who
+brings it to that must not pass by it."""
 
 log = structlog.get_logger()
 

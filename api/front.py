@@ -73,7 +73,7 @@ class Front:
         self.app = app
         self._gate = gate
         self._requests = requests
-        self._cors = CORSMiddleware(self._answer, origins, **_CORS) if origins else None
+        self._cors = CORSMiddleware(self._answer_page, origins, **_CORS) if origins else None
         self._top_cache = top_cache
         self._hot = hot
         self._process = secrets.token_hex(6).encode()
@@ -91,7 +91,7 @@ class Front:
     def finds(self, method: bytes, url: bytes, scope: Scope) -> Endpoint | None:
         """The endpoint of a request that is made all the time, and its scope completed; None for any other request, and
         where the URL is not written as every client does."""
-        if self._debug or (self._cors is not None and b"origin" in head_of(scope)):
+        if self._debug or b"origin" in head_of(scope):
             return None
         plain = _PLAIN_URL.fullmatch(url)
         if plain is None:
@@ -160,15 +160,26 @@ class Front:
         if self._debug:
             whole_answers.take(scope)  # it would pass the log by
             send = _logged(scope, send)
-        if self._cors is not None and b"origin" in head_of(scope):
+        if b"origin" not in head_of(scope):
+            await self._answer(scope, receive, send)
+        elif self._cors is None:
+            await self._answer_page(scope, receive, send)
+        else:
             whole_answers.take(scope)  # its headers would be missing
             await self._cors(scope, receive, send)
-        else:
-            await self._answer(scope, receive, send)
         status = status_of(scope)
         if status is not None:
             route = scope.get(_ROUTE) or (label_of(scope["route"].path) if "route" in scope else OTHER)
             self._requests.of(route, method_label(scope["method"])).note(status, time.perf_counter() - started)
+
+    async def _answer_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A web page asks."""
+        try:
+            self._gate.access.refuse_foreign_page(scope)
+        except LeaderboardError as error:
+            await send_answer(scope, send, failed(scope, error))
+        else:
+            await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]

@@ -86,6 +86,7 @@ _MESSAGES: Final = {
     "invalid_key": "the key is not known, was revoked, or is incomplete",
     "insufficient_scope": "this needs a key with the scope write",
     "wrong_season": "the key is for seasons that begin with eu-, not for this season",
+    "wrong_origin": "this page's origin is not in CORS_ORIGINS, and no key was made",
     "rate_limited": "more than 100 requests with this key in a second; try again in 1 s",
     "overloaded": "too many requests wait; not stored, try again shortly",
     "deadline_exceeded": "not done within 3 s; try again shortly",
@@ -205,7 +206,7 @@ def add_access(found: Json, need: Need) -> None:
     found["security"] = [{"key": []}, {}] if need is Need.READ else [{"key": []}]
     refusals = {
         401: ["unauthorized", "invalid_key"],
-        403: ["insufficient_scope", "wrong_season"],
+        403: ["insufficient_scope", "wrong_season", "wrong_origin"],
         429: ["rate_limited"],
     }
     responses = found["responses"] | {str(status): _error(status, codes) for status, codes in refusals.items()}

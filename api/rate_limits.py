@@ -2,7 +2,7 @@
 
 The generic cell rate algorithm: one time stamp per key or player, no counter that starts anew each second. All that
 one turn of the event loop asks shares a pipeline. Where Redis does not answer everybody may pass: a limit that can't be
-counted must not cost a score.
+counted must not cost a score. A process that is itself overloaded refuses instead.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from redis.exceptions import RedisError
 from api.answers import Header, rate_limit_headers
 from shared.api_keys import ApiKey
 from shared.batcher import Batcher
-from shared.errors import RateLimitedError, UnavailableError
+from shared.errors import RateLimitedError
 from shared.redis_client import Client
 from shared.scores import UserId
 from shared.settings import Settings
@@ -27,21 +28,24 @@ from shared.settings import Settings
 _MAX_BATCH: Final = 512
 _CONCURRENCY: Final = 4
 _MAX_WAITING: Final = 20_000
-_DEADLINE_SECONDS: Final = 0.5
+_DEADLINE_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 1.0
 """So long nothing is counted after Redis did not answer: requests do not wait for it one by one."""
 
-# KEYS[1]: of one key or player. ARGV: how many may come within how many microseconds. The key holds the moment at which
-# all that came will have been paid off; it may lie so many microseconds ahead at most. The reply: whether this one may
-# pass, how many more may at once, and after how many microseconds the next one may, or else all of them.
+# KEYS[1]: of one key or player. ARGV: how many may come within how many microseconds, and how many come now. The key
+# holds the moment at which all that came will have been paid off; it may lie so many microseconds ahead at most. The
+# reply: how many of them may pass, how many more might, and after how many microseconds the next one may, or, where all
+# of them pass, after how many all has been paid off.
 _COUNT: Final = """
 local told = redis.call('TIME')
 local now, quota, window = told[1] * 1000000 + told[2], tonumber(ARGV[1]), tonumber(ARGV[2])
-local each = window / quota
-local paid = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + each
-if paid - now > window then return {0, 0, math.ceil(paid - now - window)} end
-redis.call('SET', KEYS[1], string.format('%.0f', paid), 'PX', math.ceil((paid - now) / 1000))
-return {1, math.floor((window - (paid - now)) / each), math.ceil(paid - now)}
+local each, come = window / quota, tonumber(ARGV[3])
+local owed = math.max(tonumber(redis.call('GET', KEYS[1]) or 0) - now, 0)
+local pass = math.max(0, math.min(come, math.floor((window - owed) / each + 0.000001)))
+owed = owed + pass * each
+if pass > 0 then redis.call('SET', KEYS[1], string.format('%.0f', now + owed), 'PX', math.ceil(owed / 1000)) end
+local after = pass == come and owed or owed + each - window
+return {pass, math.max(0, math.floor((window - owed) / each + 0.000001)), math.ceil(after)}
 """
 
 log = structlog.get_logger()
@@ -58,10 +62,11 @@ class _Limit(NamedTuple):
 class _Asked(NamedTuple):
     limit: _Limit
     whose: str
+    come: int = 1
 
 
 class _Count(NamedTuple):
-    passes: bool
+    passes: int
     left: int
     microseconds: int
 
@@ -101,29 +106,33 @@ class RateLimits:
             raise _refusal(self._per_player, count, "scores of this player")
 
     async def refused_places(self, user_ids: Sequence[UserId]) -> dict[int, RateLimitedError]:
-        """Count a score of each; returns the places of those that are beyond their player's limit, and why."""
+        """Count a score of each; returns the places of those that are beyond their player's limit, and why. Of a player
+        the first ones pass."""
         if not self.counts_players:
             return {}
-        counts = await asyncio.gather(*[self._count(self._per_player, user_id) for user_id in user_ids])
+        places: defaultdict[UserId, list[int]] = defaultdict(list)
+        for place, user_id in enumerate(user_ids):
+            places[user_id].append(place)
+        limit = self._per_player
+        counts = await asyncio.gather(*[self._count(limit, whose, len(found)) for whose, found in places.items()])
         return {
-            place: _refusal(self._per_player, count, "scores of this player")
-            for place, count in enumerate(counts)
-            if count is not None and not count.passes
+            place: _refusal(limit, count, "scores of this player")
+            for found, count in zip(places.values(), counts, strict=True)
+            if count is not None
+            for place in found[count.passes :]
         }
 
-    async def _count(self, limit: _Limit, whose: str) -> _Count | None:
-        """None where it was not counted."""
+    async def _count(self, limit: _Limit, whose: str, come: int = 1) -> _Count | None:
+        """None where Redis does not answer. Raises UnavailableError where this process has too much to do: a client
+        that causes that must not pass by it."""
         if time.monotonic() < self._silent_until:
             return None
-        try:
-            return await self._batcher.submit(_Asked(limit, whose))
-        except UnavailableError:  # its deadline, or too many wait
-            return None
+        return await self._batcher.submit(_Asked(limit, whose, come))
 
     async def _count_all(self, asked: list[_Asked]) -> Sequence[_Count | None]:
         pipeline = self._client.pipeline(transaction=False)
-        for limit, whose in asked:
-            pipeline.eval(_COUNT, 1, f"rate:{limit.name}:{whose}", limit.quota, limit.seconds * 1_000_000)
+        for limit, whose, come in asked:
+            pipeline.eval(_COUNT, 1, f"rate:{limit.name}:{whose}", limit.quota, limit.seconds * 1_000_000, come)
         try:
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
@@ -131,7 +140,7 @@ class RateLimits:
         failed = next((reply for reply in replies if isinstance(reply, Exception)), None)
         if failed is not None:
             return self._uncounted(asked, failed)
-        return [_Count(bool(passes), int(left), int(after)) for passes, left, after in replies]
+        return [_Count(*map(int, reply)) for reply in replies]
 
     def _uncounted(self, asked: Sequence[_Asked], error: Exception) -> list[None]:
         self._silent_until = time.monotonic() + _PAUSE_SECONDS

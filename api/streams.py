@@ -29,9 +29,11 @@ log = structlog.get_logger()
 
 
 class Streams:
-    """Of one event loop. `holds`: whether a key still does."""
+    """Of one event loop. `holds`: whether who passed by a key, or without one, still would."""
 
-    def __init__(self, states: States, most: int, clock: Callable[[], float], holds: Callable[[ApiKey], bool]) -> None:
+    def __init__(
+        self, states: States, most: int, clock: Callable[[], float], holds: Callable[[ApiKey | None], bool]
+    ) -> None:
         self._holds = holds
         self._states = states
         self._most = most
@@ -83,7 +85,7 @@ class Streams:
         now = self._clock()
         for watch in self._watches.values():
             for stream in watch.streams:
-                if stream.key is None or self._holds(stream.key):
+                if self._holds(stream.key):
                     stream.beat(now, HEARTBEAT_SECONDS)
                 else:
                     stream.end()

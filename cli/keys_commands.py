@@ -38,7 +38,8 @@ def create(
     season_prefix: Annotated[
         list[str] | None,
         typer.Option(
-            help="only for seasons whose ids begin so, such as `eu-` or `game:7`; may be repeated", show_default=False
+            help="only for seasons whose ids begin so, such as `eu-`, or a whole game, such as `game:7`; may be repeated",
+            show_default=False,
         ),
     ] = None,
     json: _Json = False,

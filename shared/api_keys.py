@@ -19,23 +19,30 @@ Scope: TypeAlias = Literal["read", "write", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
 _FORM: Final = re.compile(r"lbk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+_GAME: Final = re.compile(r"game:[0-9]+")
 _ID_BYTES: Final = 6
 _SECRET_BYTES: Final = 32
 
 
 class ApiKey(NamedTuple):
-    """What a key allows. `season_prefixes`: with what the ids of its seasons begin, none = all seasons."""
+    """What a key allows. `season_prefixes`: with what the ids of its seasons begin, none = all seasons. `digest`: of the
+    secret that a request came with, empty where none did."""
 
     key_id: str
     scopes: frozenset[Scope]
     season_prefixes: tuple[str, ...]
+    digest: bytes = b""
 
     def allows(self, scope: Scope) -> bool:
         """admin allows everything; read and write allow nothing but themselves."""
         return scope in self.scopes or "admin" in self.scopes
 
     def reaches(self, season_id: str) -> bool:
-        return not self.season_prefixes or season_id.startswith(self.season_prefixes)
+        """A prefix that is a whole game, such as game:7, is that game: 70 is another one."""
+        return not self.season_prefixes or any(
+            season_id == prefix if _GAME.fullmatch(prefix) else season_id.startswith(prefix)
+            for prefix in self.season_prefixes
+        )
 
 
 class LiveKey(NamedTuple):

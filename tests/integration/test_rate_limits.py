@@ -119,3 +119,25 @@ async def test_without_redis_everybody_passes(dsn, own_valkey):
             assert response.status_code == 202
             assert "ratelimit" not in response.headers
         own_valkey.running = await own_valkey.start()
+
+
+async def test_a_process_with_too_much_to_do_lets_nobody_by(settings, pool, monkeypatch):
+    """Else a burst would be the way around the limit."""
+    monkeypatch.setattr("api.rate_limits._MAX_WAITING", 1)
+    limited = settings.model_copy(update={"rate_limit_player_per_minute": 3})
+    async with serving(create_app(limited)) as url, client_of(url) as http:
+        batches = [[score("ann")] * 50] * 20
+        responses = await asyncio.gather(*[http.post(f"{PATH}/batch", json=batch) for batch in batches])
+        codes = {response.status_code for response in responses}
+        assert codes <= {202, 429, 503}
+        assert await stored(pool) == 3
+
+
+async def test_of_a_batch_the_first_ones_of_each_player_pass(settings, pool):
+    limited = settings.model_copy(update={"rate_limit_player_per_minute": 7})
+    async with serving(create_app(limited)) as url, client_of(url) as http:
+        users = ["ann", "bob"] * 10
+        response = await http.post(f"{PATH}/batch", json=[score(user) for user in users])
+        results = [result["status"] for result in response.json()["results"]]
+        assert results == ["queued"] * 14 + ["refused"] * 6
+        assert await stored(pool) == 14
