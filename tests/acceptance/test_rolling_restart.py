@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -26,9 +27,9 @@ _LONGEST_SECONDS = 60
 class Restarted:
     """A program that listens on a port of its own, and can be told to end and started again there."""
 
-    def __init__(self, start, name, port_setting, until):
+    def __init__(self, start, until, port_setting):
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        self._start = lambda: start(name, **{port_setting: port})
+        self._start = lambda: start(**{port_setting: port})
         self._until = until
         self._process = self._start()
 
@@ -58,13 +59,12 @@ def given(dsn, servers):
 
 @pytest.fixture
 def processes(start_program, given, until):
-    """Two API processes and a worker, all of them ready."""
-
-    def start(name, **settings):
-        return start_program(name, **given, **settings)
-
-    started = [Restarted(start, "api", "API_PORT", until) for _ in range(2)]
-    started.append(Restarted(start, "worker", "WORKER_HEALTH_PORT", until))
+    """Two APIs, of one process and of two, and a worker, all of them ready."""
+    started = [
+        Restarted(partial(start_program, "api", **given, API_WORKERS=1), until, "API_PORT"),
+        Restarted(partial(start_program, "api", **given, API_WORKERS=2), until, "API_PORT"),
+        Restarted(partial(start_program, "worker", **given), until, "WORKER_HEALTH_PORT"),
+    ]
     for one in started:
         one.until_ready()
     return started
