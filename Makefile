@@ -1,6 +1,6 @@
 # Everything runs from .venv, made from the lock files; nothing else needs to be installed beforehand.
 PYTHON ?= python3
-BASE_URL ?= http://127.0.0.1:8080
+BASE_URL ?= http://127.0.0.1:$(or $(API_PORT),8080)
 # Tests wait more than they compute: three processes keep two processors busy.
 PROCESSES ?= 3
 BIN := .venv/bin

@@ -107,16 +107,25 @@ def psql(context: typer.Context) -> None:
 
 @app.command()
 def demo(
-    base_url: Annotated[str, typer.Option(help="the service to send to")] = "http://127.0.0.1:8080",
+    base_url: Annotated[
+        str | None, typer.Option(help="the service to send to [default: the one on this machine's API_PORT]")
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="events as .csv.gz: season, user_id, delta, occurred_at")] = None,
     connections: Annotated[int, typer.Option(min=1, max=1024, help="requests under way at once")] = 64,
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="LEADERBOARD_KEY", help="an admin key, where there are keys", show_default=False),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="print the boards as JSON")] = False,
 ) -> None:
-    """Replay real score events through the API, one season per year, and print the final boards."""
+    """Replay real score events through the API, one season per year, and print the final boards.
+
+    It resets the seasons 2005 to 2026 first: what others have scored there is gone.
+    """
     from cli.demo import DemoError, replay  # noqa: PLC0415 - the HTTP client is loaded only where it is used
 
     try:
-        asyncio.run(replay(base_url.rstrip("/"), file, connections, as_json=json))
+        asyncio.run(replay(_here(base_url), key, file, connections, as_json=json))
     except DemoError as error:
         fail(str(error))
 
@@ -127,7 +136,9 @@ def watch(
         str | None, typer.Argument(help="a season's id; left out: the one that changed last", show_default=False)
     ] = None,
     *,
-    base_url: Annotated[str, typer.Option(help="the service to ask")] = "http://127.0.0.1:8080",
+    base_url: Annotated[
+        str | None, typer.Option(help="the service to ask [default: the one on this machine's API_PORT]")
+    ] = None,
     key: Annotated[
         str | None,
         typer.Option(envvar="LEADERBOARD_KEY", help="a key that may read, where reading needs one", show_default=False),
@@ -147,7 +158,7 @@ def watch(
     from cli.watch import watch as show  # noqa: PLC0415
 
     try:
-        service = Service(base_url.rstrip("/"), key)
+        service = Service(_here(base_url), key)
         view = View(season or service.latest_season(), limit, window)
         show(service, view, once=once, as_json=json)
     except (FeedError, AwayError) as error:
@@ -236,6 +247,11 @@ def purge(
     hours = settings.outbox_retention_hours if older_than is None else older_than
     work = purge_now(settings, retention_hours=hours, key_retention_hours=keys_older_than)
     print_purged(run_to_end("purge", settings, work), as_json=json)
+
+
+def _here(base_url: str | None) -> str:
+    """The URL given, else that of the service which `leaderboard run` starts with the same settings."""
+    return (base_url or f"http://127.0.0.1:{settings_or_fail().api_port}").rstrip("/")
 
 
 async def _reached(dsn: str, timeout_seconds: float) -> str:

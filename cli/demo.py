@@ -57,7 +57,7 @@ def read_events(file: Path) -> Iterator[Event]:
             yield Event(row["season"], row["user_id"], int(row["delta"]))
 
 
-async def replay(base_url: str, file: Path | None, connections: int, *, as_json: bool) -> None:
+async def replay(base_url: str, key: str | None, file: Path | None, connections: int, *, as_json: bool) -> None:
     """Reset the seasons, send every event, compare every board with the file's own sums, print the boards.
 
     Raises DemoError, also when a board is still wrong a minute after the last event.
@@ -71,9 +71,10 @@ async def replay(base_url: str, file: Path | None, connections: int, *, as_json:
     totals: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for event in events:
         totals[event.season_id][event.user_id] += event.delta
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     connector = aiohttp.TCPConnector(limit=connections)
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(base_url, connector=connector, timeout=timeout) as session:
+    async with aiohttp.ClientSession(base_url, connector=connector, timeout=timeout, headers=headers) as session:
         await _require_ready(session, base_url)
         for season_id in sorted(totals):
             await _request(session, "DELETE", f"/v1/seasons/{season_id}")

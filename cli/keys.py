@@ -18,9 +18,11 @@ class UnknownKeysError(Exception):
     """No key has one of these ids, or it was revoked; the message says which."""
 
 
-async def create(settings: Settings, name: str, scopes: Sequence[Scope], prefixes: Sequence[str]) -> str:
+async def create(settings: Settings, name: str, scopes: Sequence[Scope], prefixes: Sequence[str]) -> tuple[str, bool]:
+    """The key, and whether it is the first one that was ever made."""
     async with connected_ledger(settings) as pool, pool.connection() as conn:
-        return await api_keys.create(conn, name, scopes, prefixes)
+        first = not await api_keys.any_made(conn)
+        return await api_keys.create(conn, name, scopes, prefixes), first
 
 
 async def stored(settings: Settings) -> list[StoredKey]:

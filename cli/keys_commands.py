@@ -58,10 +58,12 @@ def create(
     scopes = cast("list[Scope]", list(dict.fromkeys(scope)))
     settings = settings_or_fail()
     prefixes = list(dict.fromkeys(season_prefix or []))
-    key = _done(settings, keys.create(settings, name.strip(), scopes, prefixes))
+    key, first = _done(settings, keys.create(settings, name.strip(), scopes, prefixes))
     keys.print_new(key, as_json=json)
     if sys.stdout.isatty():
         complain("keep it: it can't be shown again, only rotated")
+    if first:
+        complain("this is the first key: from now on writing, /ops and /metrics need one")
 
 
 @app.command("list")

@@ -63,6 +63,8 @@ async def _run(settings: Settings, stack: AsyncExitStack, supervisor: Supervisor
     servers = await _servers(settings, supervisor)
     await (await wait_for_server(servers.postgres_dsn, settings.startup_timeout_seconds)).close()
     await asyncio.to_thread(migrate, servers.postgres_dsn)
+    if settings.api_port and settings.api_port == settings.worker_health_port:
+        raise StackError(f"API_PORT and WORKER_HEALTH_PORT are both {settings.api_port}: they must differ")
     # Another service may answer on that port, and even say that it is ready.
     await _until_free("API_PORT", settings.api_host, settings.api_port)
     await _until_free("WORKER_HEALTH_PORT", settings.worker_health_host, settings.worker_health_port)

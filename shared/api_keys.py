@@ -25,8 +25,8 @@ _SECRET_BYTES: Final = 32
 
 
 class ApiKey(NamedTuple):
-    """What a key allows. `season_prefixes`: with what the ids of its seasons begin, none = all seasons. `digest`: of the
-    secret that a request came with, empty where none did."""
+    """What a key allows. `season_prefixes`: with what the ids of its seasons begin, none = all seasons. `digest`: that
+    of the secret that a request came with, empty where none did."""
 
     key_id: str
     scopes: frozenset[Scope]

@@ -176,7 +176,7 @@ async function begin() {
   await seasons.load();
   view.seasonId ??= seasons.latest()[0]?.seasonId ?? null;
   if (view.seasonId) await showSeason();
-  else say(find("#told"), "No season yet: the first score makes one.");
+  else if (find("#key-panel").hidden) say(find("#told"), "No season yet: the first score makes one.");
 }
 
 openSeasons();

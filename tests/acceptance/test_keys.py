@@ -145,3 +145,9 @@ def test_a_wrong_admin_key_is_not_told(program, dsn, servers):
     assert done.returncode == 2
     assert "ADMIN_KEY: " in done.stderr
     assert "short secret" not in done.stderr
+
+
+def test_the_first_key_tells_what_it_closes(keys):
+    told = "this is the first key: from now on writing, /ops and /metrics need one"
+    assert told in keys("create", "mine", "--scope", "admin").stderr
+    assert told not in keys("create", "another", "--scope", "write").stderr

@@ -154,3 +154,9 @@ def test_demo_with_arguments_that_can_not_be_right(at_once, tmp_path):
     wrong = [["--file", str(missing)], ["--file", str(not_gzip)], ["--base-url", "localhost"]]
     for (_, value), done in zip(wrong, at_once(*(["cli", "demo", *words] for words in wrong)), strict=True):
         assert_refused(done, 1, value)
+
+
+def test_run_on_one_port_for_two(program, scratch):
+    port = free_port()
+    given = {"API_PORT": port, "WORKER_HEALTH_PORT": port, "DATA_DIR": scratch / "one-port"}
+    assert_refused(program("cli", "run", **given), 1, "API_PORT and WORKER_HEALTH_PORT are both", str(port))
