@@ -38,7 +38,7 @@ def create(
     season_prefix: Annotated[
         list[str] | None,
         typer.Option(
-            help="only for seasons whose ids begin so, such as `eu-`, or a whole game, such as `game:7`; may be repeated",
+            help="only for seasons whose ids begin so, such as `eu-`, or for one game, `game:7`; may be repeated",
             show_default=False,
         ),
     ] = None,
