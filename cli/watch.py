@@ -27,7 +27,9 @@ _STILL: Final = Moved(0, entered=False, gain=0)
 
 def watch(service: Service, view: View, *, once: bool, as_json: bool) -> None:
     """Show the board until interrupted, or `once`. Raises FeedError; with `once` AwayError too."""
-    signal.signal(signal.SIGTERM, _leave)
+    # Ctrl-C too: who was started by a script in the background would pass it over.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     if once:
         board = service.board(view)
         if as_json:
