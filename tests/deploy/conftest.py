@@ -18,7 +18,7 @@ import pytest
 TERRAFORM = Path(__file__).resolve().parents[2] / "terraform"
 _PLUGIN_FOLDERS = (
     os.environ.get("TF_PLUGIN_DIR", ""),
-    "/opt/tf-plugins",
+    *sorted(map(str, Path("/opt").glob("*"))),
     "/usr/local/share/terraform/plugins",
     "/usr/share/terraform/plugins",
     str(Path.home() / ".terraform.d/plugins"),
