@@ -135,9 +135,12 @@ class ApiMetrics:
 
     async def _serve(self, _call: Call) -> Answer:
         self._settle()
-        families = collector_of(self._registry, self._shared).collect()
-        body = await asyncio.to_thread(lambda: text_of(_with_histogram(families)))
+        body = await asyncio.to_thread(self._text)
         return Answer(200, body, (NO_STORE,), CONTENT_TYPE.encode())
+
+    def _text(self) -> bytes:
+        """Reads the files of all processes: not in the event loop."""
+        return text_of(_with_histogram(collector_of(self._registry, self._shared).collect()))
 
     def _settle(self) -> None:
         for labels, (*numbers, seconds) in self.requests.taken():
