@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 import psycopg
 from alembic import context
 from sqlalchemy import create_engine
@@ -10,6 +13,8 @@ from sqlalchemy.pool import NullPool
 from shared.postgres import connection_settings
 from shared.schema import metadata
 from shared.settings import load_settings
+
+_TURN_SECONDS: Final = 0.2
 
 dsn = context.config.attributes.get("dsn") or load_settings().postgres_dsn
 if not dsn:
@@ -33,10 +38,11 @@ engine = create_engine(
 )
 
 with engine.connect() as connection:
-    # Two migrations at once take turns, however long the first one needs: nothing queues behind who waits here. The
-    # lock goes with the connection.
-    connection.exec_driver_sql("set local lock_timeout = 0")
-    connection.exec_driver_sql("select pg_advisory_lock(hashtext('leaderboard-migrate'))")
+    # Two migrations at once take turns, however long the first one needs; the lock goes with the connection. Asked for
+    # again and again: `create index concurrently` waits for every snapshot, also for that of who waits for this.
+    while not connection.exec_driver_sql("select pg_try_advisory_lock(hashtext('leaderboard-migrate'))").scalar_one():
+        connection.commit()
+        time.sleep(_TURN_SECONDS)
     connection.commit()
     context.configure(
         connection=connection,

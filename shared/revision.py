@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-REVISION: Final = "0015"
+REVISION: Final = "0025"
 
 SchemaState = Literal["ok", "missing"]
 

@@ -107,7 +107,7 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
                 code="season_has_scores",
             )
         # A score that is on its way was meant otherwise: it counts as if it had come before a reset.
-        await seasons.begin_next_epoch(conn, season_id)
+        await seasons.begin_next_epoch(conn, season_id, "restart")
     await conn.execute(_CHANGE, (*settings.rules, *settings[1:], season_id))
     return "restarted" if restart else "changed"
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from psycopg import sql
 
+from shared import epochs
 from shared.postgres import Connection, Pool
 from shared.scores import PLAIN, Rules, SeasonId
 
@@ -115,15 +116,23 @@ async def advance_beyond(conn: Connection, season_id: SeasonId, token: int) -> i
     return int(row[0])
 
 
-async def begin_next_epoch(conn: Connection, season_id: SeasonId) -> None:
-    """In the locked season whatever carries an older epoch counts no more. O(1) for any size."""
+async def begin_next_epoch(
+    conn: Connection, season_id: SeasonId, reason: epochs.Reason = "reset", *, archived: bool = False
+) -> None:
+    """In the locked season whatever carries an older epoch counts no more. O(1) for any size.
+
+    `archived`: the one that ends stays readable.
+    """
+    await epochs.end(conn, season_id, reason, archived=archived)
     await conn.execute(_NEXT_EPOCH, (season_id,))
     await advance(conn, [season_id])
 
 
-async def reset(conn: Connection, season_id: SeasonId) -> None:
+async def reset(
+    conn: Connection, season_id: SeasonId, reason: epochs.Reason = "reset", *, archived: bool = False
+) -> None:
     """Begin the locked season's next epoch, in which it is open."""
-    await begin_next_epoch(conn, season_id)
+    await begin_next_epoch(conn, season_id, reason, archived=archived)
     await conn.execute(_OPEN, (season_id,))
 
 

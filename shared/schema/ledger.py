@@ -1,12 +1,6 @@
-"""The database's schema as SQLAlchemy Core metadata: the single source, alembic compares against it.
-
-Only alembic and tests import this module; the hot SQL is written by hand beside the code that runs it, and the
-processes check `shared.revision` so that they need not load SQLAlchemy.
-"""
+"""What happens to a score: ledger, outbox, standings, and the season whose row holds the fence."""
 
 from __future__ import annotations
-
-from typing import Final
 
 from sqlalchemy import (
     ARRAY,
@@ -18,8 +12,6 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    LargeBinary,
-    MetaData,
     Table,
     Text,
     false,
@@ -27,55 +19,22 @@ from sqlalchemy import (
     text,
 )
 
-from shared.scores import MAX_KEY_LENGTH, MAX_SCORE, MAX_SEASON_ID_LENGTH, MAX_USER_ID_LENGTH
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "pk": "%(table_name)s_pkey",
-    }
+from shared.schema.parts import (
+    EAGER_VACUUM,
+    ID,
+    created_at,
+    delta,
+    metadata,
+    occurred_at,
+    season_id_check,
+    user_id_check,
 )
-
-# Byte order: ids are opaque, comparing them by bytes is the fastest and the same on every server.
-_ID: Final = Text(collation="C")
-
-# Queue-like tables turn over wholly within minutes; the defaults wait for a fifth of the table to be dead.
-_EAGER_VACUUM: Final = {
-    "autovacuum_vacuum_scale_factor": "0.02",
-    "autovacuum_vacuum_insert_scale_factor": "0.05",
-    "autovacuum_analyze_scale_factor": "0.05",
-    "autovacuum_vacuum_cost_delay": "0",
-}
-
-
-def _created_at() -> Column[object]:
-    return Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now())
-
-
-def _season_id_check() -> CheckConstraint:
-    return CheckConstraint(f"length(season_id) between 1 and {MAX_SEASON_ID_LENGTH}", name="season_id")
-
-
-def _user_id_check() -> CheckConstraint:
-    return CheckConstraint(f"length(user_id) between 1 and {MAX_USER_ID_LENGTH}", name="user_id")
-
-
-def _delta() -> Column[int]:
-    """What the client sent: points to add in a season that sums, else the score that was reached."""
-    return Column("delta", BigInteger, nullable=False)
-
-
-def _occurred_at() -> Column[object]:
-    """When the score was reached, as the client says; null, or later than its arrival: when it arrived."""
-    return Column("occurred_at", DateTime(timezone=True))
-
+from shared.scores import MAX_KEY_LENGTH, MAX_SCORE
 
 seasons = Table(
     "seasons",
     metadata,
-    Column("season_id", _ID, primary_key=True),
+    Column("season_id", ID, primary_key=True),
     # Grows by one at each reset; events and standings carry the epoch that they belong to.
     Column("epoch", Integer, nullable=False, server_default=text("1")),
     # The fence token of the last committed batch, in microseconds of the clock; 0 = never projected.
@@ -94,14 +53,19 @@ seasons = Table(
     Column("closed_at", DateTime(timezone=True)),
     # A JSON object of the game's, as it was sent.
     Column("metadata", Text),
-    _created_at(),
-    _season_id_check(),
+    # Whether it has players who are hidden (`hidden_players`).
+    Column("hides", Boolean, nullable=False, server_default=false()),
+    # Boards from before this token are built anew, never patched: a player was erased with it, of whom no tombstone
+    # may stay. 0 = none ever was.
+    Column("patch_floor", BigInteger, nullable=False, server_default=text("0")),
+    created_at(),
+    season_id_check(),
     CheckConstraint("aggregation in ('sum', 'best', 'latest')", name="aggregation"),
     CheckConstraint("sort_order in ('desc', 'asc')", name="sort_order"),
     CheckConstraint("tie_break in ('member', 'earliest')", name="tie_break"),
     CheckConstraint("starts_at < ends_at", name="times"),
     # One row is updated by every batch: room on the page keeps those updates heap-only.
-    postgresql_with={"fillfactor": "50", **_EAGER_VACUUM},
+    postgresql_with={"fillfactor": "50", **EAGER_VACUUM},
     comment="One row per season ever written to, never deleted: it holds the fence of docs/reliability.md.",
 )
 
@@ -117,17 +81,21 @@ restores = Table(
 score_events = Table(
     "score_events",
     metadata,
-    Column("season_id", _ID, primary_key=True),
+    Column("season_id", ID, primary_key=True),
     Column("epoch", Integer, primary_key=True),
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("user_id", _ID, nullable=False),
-    _delta(),
-    _created_at(),
+    Column("user_id", ID, nullable=False),
+    delta(),
+    created_at(),
     # When an operator gave the event up; it counts no more.
     Column("discarded_at", DateTime(timezone=True)),
-    _occurred_at(),
-    _user_id_check(),
+    occurred_at(),
+    # When it was voided: from then on it counts no more.
+    Column("voided_at", DateTime(timezone=True)),
+    user_id_check(),
     CheckConstraint(f"delta between -{MAX_SCORE} and {MAX_SCORE}", name="delta"),
+    # What a player has sent, newest first, and what remains of it when something is taken away.
+    Index("score_events_season_id_user_id_id_idx", "season_id", "user_id", "id"),
     postgresql_with={"autovacuum_vacuum_insert_scale_factor": "0.05"},
     comment="The ledger: every score that was accepted. Ordered by season and epoch, so that one can be summed.",
 )
@@ -135,17 +103,17 @@ score_events = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    Column("season_id", _ID, primary_key=True),
-    Column("key", _ID, primary_key=True),
+    Column("season_id", ID, primary_key=True),
+    Column("key", ID, primary_key=True),
     # The ledger's id of the event that came with this key first, and what its body said.
     Column("event_id", BigInteger, nullable=False),
-    Column("user_id", _ID, nullable=False),
-    _delta(),
-    _created_at(),
+    Column("user_id", ID, nullable=False),
+    delta(),
+    created_at(),
     CheckConstraint(f"length(key) between 1 and {MAX_KEY_LENGTH}", name="key"),
     # For the purge. Keys come in the order of time, so this index only ever grows at its end.
     Index("idempotency_keys_created_at_idx", "created_at"),
-    postgresql_with=_EAGER_VACUUM,
+    postgresql_with=EAGER_VACUUM,
     comment="Which event a client's Idempotency-Key or eventId stands for; written with the event, then only deleted.",
 )
 
@@ -155,31 +123,33 @@ outbox = Table(
     # The ledger's id: one outbox event for each ledger row, committed together.
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("event_type", Text, nullable=False),
-    Column("season_id", _ID, nullable=False),
+    Column("season_id", ID, nullable=False),
     Column("epoch", Integer, nullable=False),
-    Column("user_id", _ID, nullable=False),
-    _delta(),
+    Column("user_id", ID, nullable=False),
+    delta(),
     Column("status", Text, nullable=False, server_default=text("'pending'")),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("last_error", Text),
-    _created_at(),
+    created_at(),
     Column("processed_at", DateTime(timezone=True)),
-    _occurred_at(),
+    occurred_at(),
     # Of the few requests that are traced: the span under which the score came (W3C Trace Context).
     Column("traceparent", Text),
+    # Of an event that voids another: the ledger's id of that one.
+    Column("target", BigInteger),
     CheckConstraint("status in ('pending', 'done', 'failed', 'discarded')", name="status"),
     Index("outbox_pending_idx", "id", postgresql_where=text("status = 'pending'")),
     Index("outbox_failed_idx", "id", postgresql_where=text("status = 'failed'")),
-    postgresql_with=_EAGER_VACUUM,
+    postgresql_with=EAGER_VACUUM,
     comment="What is still to be shown: pending, done = visible in Redis, failed = refused by the database, discarded.",
 )
 
 standings = Table(
     "standings",
     metadata,
-    Column("season_id", _ID, primary_key=True),
+    Column("season_id", ID, primary_key=True),
     Column("epoch", Integer, primary_key=True),
-    Column("user_id", _ID, primary_key=True),
+    Column("user_id", ID, primary_key=True),
     # null = not on the board (a tombstone: its token tells a repair to remove the player).
     Column("score", BigInteger),
     Column("token", BigInteger, nullable=False),
@@ -192,16 +162,16 @@ standings = Table(
     Column("windows", ARRAY(BigInteger)),
     CheckConstraint(f"score between -{MAX_SCORE} and {MAX_SCORE}", name="score"),
     # Scores change in place: room on the page keeps those updates heap-only.
-    postgresql_with={"fillfactor": "70", **_EAGER_VACUUM},
+    postgresql_with={"fillfactor": "70", **EAGER_VACUUM},
     comment="The ledger folded: one absolute score per player; token = the batch that changed it last.",
 )
 
 window_buckets = Table(
     "window_buckets",
     metadata,
-    Column("season_id", _ID, primary_key=True),
+    Column("season_id", ID, primary_key=True),
     Column("epoch", Integer, primary_key=True),
-    Column("user_id", _ID, primary_key=True),
+    Column("user_id", ID, primary_key=True),
     # Its beginning.
     Column("minute", DateTime(timezone=True), primary_key=True),
     # What the minute's events come to, as in standings.
@@ -212,28 +182,6 @@ window_buckets = Table(
     Column("leaves_at", DateTime(timezone=True), nullable=False),
     Index("window_buckets_leaves_at_idx", "leaves_at"),
     # Scores of the same minute change it in place.
-    postgresql_with={"fillfactor": "80", **_EAGER_VACUUM},
+    postgresql_with={"fillfactor": "80", **EAGER_VACUUM},
     comment="What each player reached in each minute of the last 7 days, in seasons with windows.",
-)
-
-api_keys = Table(
-    "api_keys",
-    metadata,
-    Column("key_id", _ID, primary_key=True),
-    # What an operator calls it.
-    Column("name", Text, nullable=False),
-    # SHA-256 of the whole key.
-    Column("digest", LargeBinary, nullable=False),
-    Column("scopes", ARRAY(Text), nullable=False),
-    # With what the ids of its seasons begin; empty = all seasons.
-    Column("season_prefixes", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-    _created_at(),
-    # While it is rotated, the secret of before holds as well.
-    Column("rotated_at", DateTime(timezone=True)),
-    Column("previous_digest", LargeBinary),
-    Column("previous_until", DateTime(timezone=True)),
-    Column("revoked_at", DateTime(timezone=True)),
-    CheckConstraint("scopes <@ array['read', 'write', 'admin'] and cardinality(scopes) > 0", name="scopes"),
-    CheckConstraint("length(digest) = 32", name="digest"),
-    comment="Keys that requests are allowed by. The key itself is kept nowhere; revoked ones stay as rows.",
 )

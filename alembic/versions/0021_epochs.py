@@ -1,0 +1,52 @@
+"""epochs that are over, and their final ranks"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0021"
+down_revision = "0020"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "season_epochs",
+        sa.Column("season_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("aggregation", sa.Text(), nullable=False),
+        sa.Column("sort_order", sa.Text(), nullable=False),
+        sa.Column("windows", sa.Boolean(), nullable=False),
+        sa.Column("tie_break", sa.Text(), nullable=False),
+        sa.Column("began_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("archived", sa.Boolean(), server_default=sa.false(), nullable=False),
+        sa.Column("sealed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("players", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.CheckConstraint(
+            "reason in ('reset', 'schedule', 'restart', 'close', 'end')", name=op.f("season_epochs_reason_check")
+        ),
+        sa.PrimaryKeyConstraint("season_id", "epoch", name=op.f("season_epochs_pkey")),
+        comment="Epochs that take no more scores.",
+    )
+    op.create_table(
+        "final_ranks",
+        sa.Column("season_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("score", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("season_id", "epoch", "rank", name=op.f("final_ranks_pkey")),
+        comment="The boards of epochs that are sealed, 1 = best.",
+    )
+    op.create_index(
+        "final_ranks_season_id_epoch_user_id_idx", "final_ranks", ["season_id", "epoch", "user_id"], unique=True
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("final_ranks")
+    op.drop_table("season_epochs")

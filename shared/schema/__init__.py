@@ -1,0 +1,10 @@
+"""The database's schema as SQLAlchemy Core metadata: the single source, alembic compares against it.
+
+Only alembic and tests import this package; the hot SQL is written by hand beside the code that runs it, and the
+processes check `shared.revision` so that they need not load SQLAlchemy.
+"""
+
+from shared.schema import epochs, keys, ledger, moderation
+from shared.schema.parts import metadata
+
+__all__ = ["epochs", "keys", "ledger", "metadata", "moderation"]
