@@ -21,6 +21,7 @@ from shared.aggregates import (
     LEAVES,
     MINUTE,
     MOMENT,
+    STANDS,
     VALUES,
     WITHIN,
     aggregates,
@@ -46,7 +47,7 @@ _REPAIR_LIMIT: Final = 5000
 _EVENTS = f"""
   select event.user_id, event.delta as score, {MOMENT} as at, event.id, {{minute}} as minute
   from score_events as event
-  where event.season_id = {{season_id}} and event.epoch = {{epoch}} and event.discarded_at is null
+  where event.season_id = {{season_id}} and event.epoch = {{epoch}} and {STANDS}
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'pending')
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'failed')
 """  # noqa: S608 - constants

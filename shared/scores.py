@@ -68,13 +68,20 @@ TieBreak: TypeAlias = Literal["member", "earliest"]
 class Rules(NamedTuple):
     """What a season's scores come to and where they are shown. They hold for all scores of an epoch.
 
-    `windows`: there are boards of the last 24 hours, 3 and 7 days too.
+    `windows`: there are boards of the last 24 hours, 3 and 7 days too. `hides`: some players are on none of them, at
+    any time (`shared.moderation`).
     """
 
     aggregation: Aggregation = "sum"
     order: Order = "desc"
     windows: bool = False
     tie_break: TieBreak = "member"
+    hides: bool = False
+
+    @property
+    def chosen(self) -> tuple[Aggregation, Order, bool, TieBreak]:
+        """What games choose: all but `hides`."""
+        return self[:4]
 
     @property
     def plain(self) -> bool:

@@ -93,11 +93,11 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
 
     Raises ConflictError where there are scores that other settings were meant for.
     """
-    created = await conn.execute(_CREATE, (season_id, *settings.rules, *settings[1:]))
+    created = await conn.execute(_CREATE, (season_id, *settings.rules.chosen, *settings[1:]))
     if created.rowcount:
         return "created"
     (fence,) = await seasons.lock(conn, [season_id])
-    restart = fence.rules != settings.rules
+    restart = fence.rules.chosen != settings.rules.chosen
     if restart:
         row = await (await conn.execute(_HAS_SCORES, (season_id,))).fetchone()
         if row is not None and row[0]:
@@ -108,7 +108,7 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
             )
         # A score that is on its way was meant otherwise: it counts as if it had come before a reset.
         await seasons.begin_next_epoch(conn, season_id, "restart")
-    await conn.execute(_CHANGE, (*settings.rules, *settings[1:], season_id))
+    await conn.execute(_CHANGE, (*settings.rules.chosen, *settings[1:], season_id))
     return "restarted" if restart else "changed"
 
 

@@ -1,0 +1,115 @@
+"""Asking for moderation, and its audit: who asked for what, when and why, and what came of it.
+
+A request is an event of the outbox and a row of the audit, written together; `shared.moderation` applies it. Every
+statement takes its caller's connection.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any, Final, NamedTuple
+
+from shared.errors import ConflictError, EventNotFoundError, SeasonNotFoundError
+from shared.moderation import Action
+from shared.postgres import Connection
+from shared.scores import SeasonId, UserId
+
+_SEASON: Final = "select epoch from seasons where season_id = %s"
+
+# Of all epochs that the ledger may still have rows of; a look at the primary key for each.
+_TARGET: Final = """
+select entry.epoch, entry.user_id, entry.discarded_at is not null or entry.voided_at is not null
+from (
+  select epoch from seasons where season_id = %(season_id)s
+  union select epoch from season_epochs where season_id = %(season_id)s
+) as known cross join lateral (
+  select * from score_events where season_id = %(season_id)s and epoch = known.epoch and id = %(event_id)s offset 0
+) as entry
+"""
+
+_ASK: Final = """
+with event as (
+  insert into outbox (id, event_type, season_id, epoch, user_id, delta, target)
+  values (nextval('score_events_id_seq'), %(action)s, %(season_id)s, %(epoch)s, %(user_id)s, 0, %(target)s)
+  returning id, created_at
+)
+insert into moderations (id, season_id, action, user_id, event_id, actor, by, reason, requested_at)
+select id, %(season_id)s, %(action)s, %(user_id)s, %(target)s, %(actor)s, %(by)s, %(reason)s, created_at from event
+returning id
+"""
+
+AUDIT: Final = """
+select moderation.id, action, moderation.user_id, event_id, actor, by, reason, requested_at, applied_at, effect,
+  coalesce(event.status, 'done'), event.last_error
+from moderations as moderation left join outbox as event on event.id = moderation.id
+where moderation.season_id = %s and moderation.id < %s order by moderation.id desc limit %s
+"""
+
+
+class Wish(NamedTuple):
+    """`actor`: the key by which it is asked; `by`: who that is, as the request says; `reason`: why."""
+
+    actor: str
+    by: str | None
+    reason: str
+
+
+class Entry(NamedTuple):
+    """A row of the audit. `user_id` None: of a player who was erased. `effect` None: not applied yet, or refused by the
+    database, as `error` says. `status`: that of its outbox event."""
+
+    id: int
+    action: Action
+    user_id: UserId | None
+    event_id: int | None
+    actor: str
+    by: str | None
+    reason: str
+    requested_at: dt.datetime
+    applied_at: dt.datetime | None
+    effect: str | None
+    status: str
+    error: str | None
+
+
+async def ask_for(conn: Connection, action: Action, season_id: SeasonId, user_id: UserId, wish: Wish) -> int:
+    """Have the player hidden, shown again or erased; returns the event's id. Raises SeasonNotFoundError."""
+    epoch = await _epoch(conn, season_id)
+    return await _ask(conn, wish, action=action, season_id=season_id, epoch=epoch, user_id=user_id, target=None)
+
+
+async def ask_to_void(conn: Connection, season_id: SeasonId, event_id: int, wish: Wish) -> tuple[int, UserId]:
+    """Have an event of the season's current epoch voided; returns the id of the event that does it, and whose score it
+    is. Raises EventNotFoundError; ConflictError where the event counts no more, or its epoch is over."""
+    epoch = await _epoch(conn, season_id)
+    asked: dict[str, Any] = {"season_id": season_id, "event_id": event_id}
+    row = await (await conn.execute(_TARGET, asked)).fetchone()
+    if row is None:
+        raise EventNotFoundError(f"season {season_id} has no event {event_id}")
+    of_epoch, user_id, given_up = row
+    if given_up:
+        raise ConflictError(f"event {event_id} counts no more already", code="event_given_up")
+    if of_epoch != epoch:
+        raise ConflictError(
+            f"event {event_id} is of epoch {of_epoch}, which is over: what its boards said stays", code="epoch_over"
+        )
+    asked |= {"action": "void", "epoch": epoch, "user_id": user_id, "target": event_id}
+    return await _ask(conn, wish, **asked), user_id
+
+
+async def audit(conn: Connection, season_id: SeasonId, before: int, limit: int) -> list[Entry]:
+    """What was asked for in the season, newest first, below the id `before`."""
+    return [Entry(*row) for row in await (await conn.execute(AUDIT, (season_id, before, limit))).fetchall()]
+
+
+async def _epoch(conn: Connection, season_id: SeasonId) -> int:
+    row = await (await conn.execute(_SEASON, (season_id,))).fetchone()
+    if row is None:
+        raise SeasonNotFoundError(f"there is no season {season_id}")
+    return int(row[0])
+
+
+async def _ask(conn: Connection, wish: Wish, **asked: Any) -> int:
+    row = await (await conn.execute(_ASK, {**asked, **wish._asdict()})).fetchone()
+    assert row is not None
+    return int(row[0])
