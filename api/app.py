@@ -28,6 +28,7 @@ from api.intake import Intake
 from api.ledger_reads import LedgerReads
 from api.ledger_writes import LedgerWrites
 from api.metrics import ApiMetrics
+from api.moderation_api import ModerationApi
 from api.ops_api import OpsApi
 from api.ops_ledger import OpsLedger
 from api.ops_work import OpsWork
@@ -136,6 +137,7 @@ def create_app(settings: ServiceSettings) -> Front:
             *score_batches.routes(),
             *season_resources.routes(),
             *rank_lookups.routes(),
+            *ModerationApi(reads, wakeups).routes(),
             *StreamsApi(streams, states, time.monotonic).routes(),
             *games_api.routes(),
             *HealthApi(pool, client).routes(),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from api.endpoint import Endpoint
+from api.endpoint import Call, Endpoint
+from shared.errors import InvalidRequestError
+from shared.scores import MAX_NUMBER, UserId, is_number, parse_event_id, parse_user_id
 
 SEASONS: Final = "/v1/seasons"
 
@@ -28,7 +31,10 @@ class Anything(Convertor[str]):
 class NothingElse(Anything):
     """The same, but for the paths below a season: those have methods of their own."""
 
-    regex = r"(?![\s\S]*/(?:close|scores(?:/batch)?|leaderboard/(?:top|ranks?|around|stream))$)[\s\S]*"
+    regex = (
+        r"(?![\s\S]*/(?:close|moderations|scores(?:/batch)?|leaderboard/(?:top|ranks?|around|stream)|events/.*|users/.*)$)"
+        r"[\s\S]*"
+    )
 
 
 class OnlyItsMethod(Route):
@@ -61,3 +67,30 @@ register_url_convertor("nothing_else", NothingElse())
 ANY_SEASON: Final = f"{SEASONS}/{{sid:anything}}"
 WRONG_SEASON: Final = f"{SEASONS}/{{sid:nothing_else}}"
 """An id that no season has, on none of the paths below a season."""
+
+
+def event_id_in_path(call: Call) -> int:
+    """The ledger's id of the event that the path names. Raises InvalidRequestError."""
+    return parse_event_id(call.scope["path_params"]["eid"])
+
+
+def user_id_in_path(call: Call) -> UserId:
+    """The player whom the path names, in whatever bytes: the server would have decoded them. Raises
+    InvalidRequestError."""
+    path, raw = call.scope["path"], call.scope["raw_path"]
+    # What follows the id holds nothing that is encoded.
+    behind = path[path.index("/users/") + len("/users/") + len(call.scope["path_params"]["uid"]) :].encode()
+    given = raw[raw.index(b"/users/") + len(b"/users/") :].removesuffix(behind)
+    try:
+        return parse_user_id(unquote_to_bytes(given).decode())
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("userId must be percent-encoded UTF-8", code="invalid_user_id") from error
+
+
+def event_before(cursor: str | None) -> int:
+    """The id of an event below which a page begins, newest first. Raises InvalidRequestError."""
+    if cursor is None:
+        return MAX_NUMBER
+    if is_number(cursor):
+        return int(cursor)
+    raise InvalidRequestError("cursor must be the nextCursor of the page before, or be left out", code="invalid_cursor")

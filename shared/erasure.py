@@ -60,7 +60,6 @@ _UNNAMED: Final = (
 _STATE: Final = (
     "delete from standings where season_id = %(season_id)s and user_id = %(user_id)s",
     "delete from window_buckets where season_id = %(season_id)s and user_id = %(user_id)s",
-    "delete from hidden_players where season_id = %(season_id)s and user_id = %(user_id)s",
 )
 
 
@@ -82,7 +81,6 @@ async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: 
     await conn.execute(_LEDGER, asked)
     for statement in (*_STATE, *_UNNAMED):
         await conn.execute(statement, asked)
-    await seasons.note_hidden(conn, season_id)
     await seasons.note_erased(conn, season_id)
     return len(scores)
 

@@ -43,12 +43,20 @@ update outbox set status = 'discarded', processed_at = clock_timestamp() where i
 
 _VOID: Final = "update score_events set voided_at = %s where season_id = %s and epoch = %s and id = %s"
 
-_HIDE: Final = """
-insert into hidden_players (season_id, user_id, hidden_at) values (%s, %s, %s)
+# By the latest of those that were applied, and this one: batches may pass by an event and apply it later.
+_HIDDEN: Final = """
+with latest as materialized (
+  select season_id, user_id, action, requested_at from moderations
+  where season_id = %s and user_id = %s and action in ('hide', 'unhide') and (applied_at is not null or id = %s)
+  order by id desc limit 1
+), shown as (
+  delete from hidden_players where season_id = %s and user_id = %s
+    and not exists (select from latest where action = 'hide')
+)
+insert into hidden_players (season_id, user_id, hidden_at)
+select season_id, user_id, requested_at from latest where action = 'hide'
 on conflict do nothing
 """
-
-_SHOW: Final = "delete from hidden_players where season_id = %s and user_id = %s"
 
 _NOTE: Final = "update moderations set applied_at = clock_timestamp(), effect = %s where id = %s"
 
@@ -112,12 +120,9 @@ async def _applied(conn: Connection, move: Move, fence: Fence) -> _Done:
     match move.action:
         case "void":
             return await _void(conn, move, fence)
-        case "hide":
-            await conn.execute(_HIDE, (move.season_id, move.user_id, move.requested_at))
-            return await _hidden_or_not(conn, move, "hidden")
-        case "unhide":
-            await conn.execute(_SHOW, (move.season_id, move.user_id))
-            return await _hidden_or_not(conn, move, "shown")
+        case "hide" | "unhide":
+            await _hide_or_show(conn, move)
+            return _Done("hidden" if move.action == "hide" else "shown", await _sent_again(conn, move))
         case "erase":
             erased = await erasure.erase(conn, move.season_id, move.user_id, move.id)
             if erased is None:
@@ -147,15 +152,17 @@ async def _void(conn: Connection, move: Move, fence: Fence) -> _Done:
 
 async def _what_came_later(conn: Connection, move: Move, fence: Fence) -> Standing:
     """The standing of a player who was erased: of scores that came after the wish, in this batch perhaps."""
+    await _hide_or_show(conn, move)
     standing = await recounts.recount(conn, move.season_id, fence.rules, move.user_id)
     if standing.score is None:
         await standings.forget(conn, move.season_id, move.user_id)
     return standing
 
 
-async def _hidden_or_not(conn: Connection, move: Move, effect: str) -> _Done:
+async def _hide_or_show(conn: Connection, move: Move) -> None:
+    player = (move.season_id, move.user_id)
+    await conn.execute(_HIDDEN, (*player, move.id, *player))
     await seasons.note_hidden(conn, move.season_id)
-    return _Done(effect, await _sent_again(conn, move))
 
 
 async def _sent_again(conn: Connection, move: Move) -> Standing:

@@ -13,6 +13,7 @@ from shared.errors import ConflictError, EventNotFoundError, SeasonNotFoundError
 from shared.moderation import Action
 from shared.postgres import Connection
 from shared.scores import SeasonId, UserId
+from shared.setbacks import Status
 
 _SEASON: Final = "select epoch from seasons where season_id = %s"
 
@@ -68,7 +69,7 @@ class Entry(NamedTuple):
     requested_at: dt.datetime
     applied_at: dt.datetime | None
     effect: str | None
-    status: str
+    status: Status
     error: str | None
 
 

@@ -24,6 +24,7 @@ MAX_EPOCH: Final = 2**31 - 1
 MAX_SEASON_ID_LENGTH: Final = 64
 MAX_USER_ID_LENGTH: Final = 128
 MAX_KEY_LENGTH: Final = 128
+MAX_REMARK_LENGTH: Final = 500
 
 FIRST_YEAR: Final = 1970
 LAST_YEAR: Final = 9998
@@ -219,6 +220,20 @@ def parse_moment(moment: dt.datetime, name: str, code: str) -> dt.datetime:
     if in_utc is None:
         raise InvalidRequestError(f"{name} must be in the years {FIRST_YEAR} to {LAST_YEAR}", code=code)
     return in_utc
+
+
+def parse_event_id(text: str) -> int:
+    """The ledger's id of an event, or InvalidRequestError."""
+    return parse_number(text, "the event's id", "invalid_event_id")
+
+
+def parse_remark(text: str, name: str) -> str:
+    """What an operator says of what is done, or InvalidRequestError; `name`: of its field."""
+    if not 1 <= len(text.strip()) <= MAX_REMARK_LENGTH or _FORBIDDEN_IN_USER_ID.search(text) is not None:
+        raise InvalidRequestError(
+            f"{name} must be 1 to {MAX_REMARK_LENGTH} characters without control characters", code=f"invalid_{name}"
+        )
+    return text.strip()
 
 
 def parse_idempotency_key(text: str) -> IdempotencyKey:

@@ -99,9 +99,11 @@ class ModeratedWorld(World):
     """The same with events voided, players hidden, shown again and erased. What was asked for is noted here, and must
     hold in the end; nothing of it is looked up where the service notes it."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, raw):
+        """`raw`: a client of Redis that does not decode."""
         super().__init__(*args)
-        self.voided, self.hidden, self.erased = set(), {}, {}
+        self._raw = raw
+        self.voided, self.hidden, self.erased, self._kept = set(), {}, {}, None
 
     async def moderate(self):
         action = self.rng.choice(("void", "void", "void", "hide", "hide", "unhide", "erase"))
@@ -114,6 +116,21 @@ class ModeratedWorld(World):
             if action == "erase":
                 self.erased[player] = asked
             self.hidden[player] = action == "hide"
+
+    async def fall_back(self):
+        """Redis comes back as it was some time ago."""
+        names = [keys.meta(self.season_id), *keys.shown(self.season_id, self.rules)]
+        if self._kept is None or self.rng.random() < 0.5:
+            self._kept = [await self._raw.dump(name) for name in names]
+            return
+        for name, kept in zip(names, self._kept, strict=True):
+            await self._raw.delete(name)
+            if kept is not None:
+                await self._raw.restore(name, 0, kept)
+
+    async def time(self):
+        self._kept = None  # the time of day moves in what is stored, not in copies
+        await super().time()
 
     async def _void(self, conn):
         """Of those that count, the latest ones first: they may be pending, or in the hands of a batch that died."""

@@ -6,6 +6,7 @@ import os
 import random
 
 import pytest
+from redis.asyncio import Redis
 from season_world import ModeratedWorld, told
 
 from shared import ledger
@@ -19,15 +20,26 @@ RULES = [
 ]
 
 
+@pytest.fixture
+async def raw_redis(redis, servers):
+    async with Redis.from_url(servers.redis_url) as client:
+        yield client
+
+
 @pytest.mark.parametrize("rules", RULES, ids=told)
-async def test_whatever_is_asked_for_holds_in_the_end(pool, redis, projection, rules):
+async def test_whatever_is_asked_for_holds_in_the_end(pool, redis, raw_redis, projection, rules):
     rng = random.Random(os.environ.get("SEED", "") + told(rules))
     voided = hidden = erased = 0
     for case in range(int(os.environ.get("CASES", "6"))):
-        world = ModeratedWorld(rng, rules, f"s{case}", pool, redis, projection)
+        world = ModeratedWorld(rng, rules, f"s{case}", pool, redis, projection, raw=raw_redis)
         async with pool.connection() as conn:
             await ledger.create_seasons(conn, [world.season_id], rules)
-        steps = [world.score] * 6 + [world.batch] * 3 + [world.moderate] * 3 + [world.loss, world.reset]
+        steps = (
+            [world.score] * 6
+            + [world.batch] * 3
+            + [world.moderate] * 3
+            + [world.loss, world.fall_back, world.fall_back, world.reset]
+        )
         steps += [world.sweep, world.time] if rules.windows else []
         for _ in range(rng.randint(5, 60)):
             await rng.choice(steps)()
