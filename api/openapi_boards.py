@@ -12,6 +12,7 @@ from api.openapi_parts import (
     READ,
     SEASON,
     SID,
+    UID,
     USER,
     Json,
     answer,
@@ -51,14 +52,6 @@ WINDOW: Final = query(
     {"type": "string", "enum": list(WINDOWS)},
     "What was reached within the last hours or days, in seasons with windows; left out: of all time.",
 )
-_USER_PATH: Final = {
-    "name": "uid",
-    "in": "path",
-    "required": True,
-    "description": "The player.",
-    "schema": {"type": "string", **BOUNDS["userId"]},
-    "example": "ann",
-}
 
 
 def paths(season: str) -> Json:
@@ -194,7 +187,7 @@ def _user_ranks() -> Json:
         "userRanks",
         "A player's ranks in all seasons, a page at a time",
         [
-            _USER_PATH,
+            UID,
             query("limit", limit, "How many seasons, at most.", DEFAULT_SEASONS),
             query("cursor", cursor, "nextCursor of the page before; left out: the first page.", SEASON),
             WINDOW,

@@ -27,6 +27,8 @@ _USER_ID: Final[Json] = {
     "pattern": f"^[^{scores.CONTROL_CHARACTERS}]+$",
 }
 KEY: Final[Json] = {"minLength": 1, "maxLength": scores.MAX_KEY_LENGTH, "pattern": f"^[{scores.KEY_CHARACTERS}]+$"}
+EVENT_ID: Final[Json] = {"pattern": "^[1-9][0-9]{0,17}$"}
+"""The ledger's id of an event, as text: not every client holds such numbers exactly."""
 _SCORE: Final[Json] = {"minimum": -scores.MAX_SCORE, "maximum": scores.MAX_SCORE}
 
 BOUNDS: Final[dict[str, Json]] = {
@@ -65,6 +67,12 @@ _MESSAGES: Final = {
     "wrong_aggregation": "season spring-26 adds up what its players get: send delta, the points to add, not score",
     "season_has_scores": "season spring-26 has scores: its aggregation sum and order desc stay what they are",
     "already_running": "a rebuild is under way in this process; wait for its end, or end the request that it serves",
+    "event_not_found": "season spring-26 has no event 4242",
+    "event_given_up": "event 4242 counts no more already",
+    "epoch_over": "event 4242 is of epoch 1, which is over: what its boards said stays",
+    "invalid_event_id": "the event's id must be a whole number from 1 to 9223372036854775807, not 'x'",
+    "invalid_reason": "reason must be 1 to 500 characters without control characters",
+    "invalid_by": "by must be 1 to 500 characters without control characters",
     "season_not_found": "there is no season spring-26: PUT makes one, and so does a first score",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
@@ -118,6 +126,22 @@ SID: Final[Json] = {
     "description": "The season.",
     "schema": {"type": "string", **_SEASON_ID},
     "example": SEASON,
+}
+UID: Final[Json] = {
+    "name": "uid",
+    "in": "path",
+    "required": True,
+    "description": "The player.",
+    "schema": {"type": "string", **_USER_ID},
+    "example": "ann",
+}
+EID: Final[Json] = {
+    "name": "eid",
+    "in": "path",
+    "required": True,
+    "description": "The event, by the eventId that its request was answered with.",
+    "schema": {"type": "string", **EVENT_ID},
+    "example": "4242",
 }
 HEADERS: Final[Json] = {
     "X-Request-Id": {

@@ -19,7 +19,8 @@ SEASONS: Final = "/v1/seasons"
 class Anything(Convertor[str]):
     """Takes an empty id, one with an encoded slash or line break, so that it can be told what is wrong with it."""
 
-    regex = r"[\s\S]*"
+    # As little as it can be: of a path that could be read in two ways the later part is the player's id.
+    regex = r"[\s\S]*?"
 
     def convert(self, value: str) -> str:
         return value

@@ -20,7 +20,7 @@ PLAYERS = ("ann", "bob", "cid", "Zoë", "b")
 
 
 def told(rules):
-    return "-".join(map(str, rules)).lower()
+    return "-".join(map(str, rules.chosen)).lower()
 
 
 class World:
