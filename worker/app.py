@@ -22,16 +22,17 @@ from worker.loop import Loop
 from worker.metrics import WorkerMetrics
 from worker.scrub import Scrub
 from worker.sweep import SWEEP_STEPS, Sweep
-from worker.upkeep import Audit, FloorSweep, Purge, every
+from worker.upkeep import Audit, FloorSweep, PlayerIndex, Purge, every
 
 _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _SCRUB_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 1.0
 _REDIS_SECONDS: Final = 2.0
+_INDEX_SECONDS: Final = 1.0
 _FIGURES_SECONDS: Final = 5.0
-_CONNECTIONS: Final = 9
-"""Two lanes of batches, floor, audit, sweep of windows, purge, scrub, figures, /readyz."""
+_CONNECTIONS: Final = 10
+"""Two lanes of batches, floor, audit, sweep of windows, index on players, purge, scrub, figures, /readyz."""
 _STATEMENT_SECONDS: Final = 10
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
@@ -88,6 +89,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
                 tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
                 tasks.create_task(every(_SWEEP_SECONDS, Sweep(pool, projection, reach).run, stop)),
+                tasks.create_task(every(_INDEX_SECONDS, PlayerIndex(pool).run, stop)),
                 tasks.create_task(every(_FIGURES_SECONDS, metrics.run, stop)),
                 tasks.create_task(every(_PURGE_SECONDS, purge.run, stop)),
             ]

@@ -16,7 +16,7 @@ import psycopg
 import structlog
 from redis.exceptions import RedisError
 
-from shared import outbox, purges, seasons, strays
+from shared import outbox, player_entries, purges, seasons, strays
 from shared.postgres import Pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, fits, reconcile
@@ -98,6 +98,17 @@ class Audit:
         except (LateError, SeasonsUnreachableError) as error:
             return [error]
         return []
+
+
+class PlayerIndex:
+    """Moves new rows of the ledger into the index on players, see `shared.player_entries`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def run(self) -> None:
+        async with self._pool.connection() as conn:
+            await player_entries.move_in(conn)
 
 
 class Purge:
