@@ -12,14 +12,21 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches, openapi_boards, openapi_games, openapi_ops, openapi_seasons, openapi_streams
+from api import (
+    openapi_batches,
+    openapi_boards,
+    openapi_events,
+    openapi_games,
+    openapi_ops,
+    openapi_seasons,
+    openapi_streams,
+)
 from api.access import Need
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
 from api.ledger_writes import CONFLICTS
 from api.openapi_parts import (
-    ANN,
     BOUNDS,
     HEADERS,
     KEY_HEADER,
@@ -31,15 +38,16 @@ from api.openapi_parts import (
     operation,
     schema_of,
 )
-from api.seasons_api import Queued, ScoreBody
+from api.seasons_api import ScoreBody
 from shared.probes import Readiness
 
 PATH: Final = "/openapi.json"
 
 _STRUCTS: Final = (
-    *(ScoreBody, Queued, Readiness, ErrorBody),
+    *(ScoreBody, Readiness, ErrorBody),
     *openapi_batches.STRUCTS,
     *openapi_boards.STRUCTS,
+    *openapi_events.STRUCTS,
     *openapi_games.STRUCTS,
     *openapi_ops.STRUCTS,
     *openapi_seasons.STRUCTS,
@@ -61,21 +69,20 @@ def _link(operation: str, **parameters: str) -> Json:
 
 def _paths() -> Json:
     user = {"userId": "$response.body#/userId"}
-    queued = answer(
-        "Durable; on the board within milliseconds.", schema_of(Queued), {**ANN, "queued": True}, "Idempotent-Replayed"
-    )
-    queued["links"] = {
+    queued, applied = openapi_events.queued(), openapi_events.applied()
+    queued["links"] = applied["links"] = {
         "top": _link("top"),
         "rank": _link("rank", **user),
         "around": _link("around", **user),
+        "event": _link("event", eid="$response.body#/eventId"),
         "season": _link("season"),
         "delete": _link("deleteSeason"),
     }
     add_score = operation(
         "addScore",
         "Add points to a player's score, or take them away",
-        [SID, KEY_HEADER],
-        {202: queued},
+        [SID, KEY_HEADER, openapi_events.WAIT_FOR_SCORE],
+        {200: applied, 202: queued},
         {
             400: [
                 *(
@@ -86,6 +93,7 @@ def _paths() -> Json:
                     "invalid_epoch",
                 ),
                 "invalid_idempotency_key",
+                *("invalid_wait", "invalid_query"),
                 *("invalid_json", "invalid_body", "score_refused", "incomplete"),
             ],
             408: ["body_timeout"],
@@ -103,6 +111,7 @@ def _paths() -> Json:
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
         **openapi_streams.paths(season),
+        **openapi_events.paths(season),
         **openapi_games.paths(),
         **openapi_ops.paths(),
         season: openapi_seasons.season(),
@@ -149,7 +158,7 @@ def _tag(path: str) -> str:
         return "Games"
     if path.startswith("/v1/ops/"):
         return "Operations"
-    if "/scores" in path:
+    if "/scores" in path or "/events" in path:
         return "Scores"
     if "/leaderboard" in path or path.startswith("/v1/users"):
         return "Boards"

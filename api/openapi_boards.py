@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from api.endpoint import TIES
+from api.openapi_events import AFTER, WAIT_CODES
 from api.openapi_parts import (
     ANN,
     BOUNDS,
+    CURSOR,
     IF_NONE_MATCH,
     READ,
     SEASON,
     SID,
     USER,
+    USER_PATH,
     Json,
     answer,
     empty_answer,
@@ -38,7 +41,6 @@ STRUCTS: Final = (Top, Rank, Around, AroundScore, RanksBody, Ranks, PlayerRank, 
 
 _RANKED: Final = {"rank": 1, "userId": "ann", "score": 25}
 _PLACE: Final = {"rank": 1, "score": 25, "percentile": 100.0}
-_CURSOR: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _QUERY: Final = ["invalid_ties", "invalid_query"]
 TIES_QUERY: Final = query(
     "ties",
@@ -51,14 +53,6 @@ WINDOW: Final = query(
     {"type": "string", "enum": list(WINDOWS)},
     "What was reached within the last hours or days, in seasons with windows; left out: of all time.",
 )
-_USER_PATH: Final = {
-    "name": "uid",
-    "in": "path",
-    "required": True,
-    "description": "The player.",
-    "schema": {"type": "string", **BOUNDS["userId"]},
-    "example": "ann",
-}
 
 
 def paths(season: str) -> Json:
@@ -87,9 +81,10 @@ def _top() -> Json:
             SID,
             limit_of_top(),
             query("offset", offset, "How many of the best to leave out.", 0),
-            query("cursor", _CURSOR, "nextCursor of the page before; not together with offset."),
+            query("cursor", CURSOR, "nextCursor of the page before; not together with offset."),
             WINDOW,
             TIES_QUERY,
+            *AFTER,
             IF_NONE_MATCH,
         ],
         {
@@ -103,8 +98,10 @@ def _top() -> Json:
                 "invalid_offset",
                 "invalid_cursor",
                 "invalid_window",
+                *WAIT_CODES,
                 *_QUERY,
             ],
+            404: ["event_not_found"],
             409: ["windows_off"],
             **READ,
         },
@@ -116,11 +113,11 @@ def _rank() -> Json:
     return operation(
         "rank",
         "A player's rank, 1 = best",
-        [SID, USER, WINDOW, TIES_QUERY],
+        [SID, USER, WINDOW, TIES_QUERY, *AFTER],
         {200: answer("The player's place.", schema_of(Rank), found, "Cache-Control")},
         {
-            400: ["invalid_season_id", "invalid_user_id", "invalid_window", *_QUERY],
-            404: ["not_on_board"],
+            400: ["invalid_season_id", "invalid_user_id", "invalid_window", *WAIT_CODES, *_QUERY],
+            404: ["not_on_board", "event_not_found"],
             409: ["windows_off"],
             **READ,
         },
@@ -142,6 +139,7 @@ def _around() -> Json:
             query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE),
             WINDOW,
             TIES_QUERY,
+            *AFTER,
         ],
         {200: found},
         {
@@ -151,9 +149,10 @@ def _around() -> Json:
                 "invalid_score",
                 "invalid_range",
                 "invalid_window",
+                *WAIT_CODES,
                 *_QUERY,
             ],
-            404: ["not_on_board"],
+            404: ["not_on_board", "event_not_found"],
             409: ["windows_off"],
             **READ,
         },
@@ -194,7 +193,7 @@ def _user_ranks() -> Json:
         "userRanks",
         "A player's ranks in all seasons, a page at a time",
         [
-            _USER_PATH,
+            USER_PATH,
             query("limit", limit, "How many seasons, at most.", DEFAULT_SEASONS),
             query("cursor", cursor, "nextCursor of the page before; left out: the first page.", SEASON),
             WINDOW,

@@ -66,6 +66,9 @@ _MESSAGES: Final = {
     "season_has_scores": "season spring-26 has scores: its aggregation sum and order desc stay what they are",
     "already_running": "a rebuild is under way in this process; wait for its end, or end the request that it serves",
     "season_not_found": "there is no season spring-26: PUT makes one, and so does a first score",
+    "event_not_found": "season spring-26 has no event 1042; a 202 says the eventId of its score",
+    "invalid_event_id": "eventId must be a whole number from 1 to 9223372036854775807, not 'k1'",
+    "invalid_wait": "wait must be a whole number from 0 to 2000, not '5000'",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
     "invalid_ties": "ties must be one of ordinal and competition, not 'dense'",
@@ -172,6 +175,15 @@ def query(name: str, schema: Json, description: str, example: Any = None, *, req
     return {**found, "required": True} if required else found
 
 
+CURSOR: Final[Json] = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+USER_PATH: Final[Json] = {
+    "name": "uid",
+    "in": "path",
+    "required": True,
+    "description": "The player.",
+    "schema": {"type": "string", **_USER_ID},
+    "example": "ann",
+}
 USER: Final = query("userId", {"type": "string", **_USER_ID}, "The player.", "ann", required=True)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from api.endpoint import Endpoint
+from shared.errors import InvalidRequestError
+from shared.scores import UserId, parse_user_id
 
 SEASONS: Final = "/v1/seasons"
 
@@ -28,7 +31,16 @@ class Anything(Convertor[str]):
 class NothingElse(Anything):
     """The same, but for the paths below a season: those have methods of their own."""
 
-    regex = r"(?![\s\S]*/(?:close|scores(?:/batch)?|leaderboard/(?:top|ranks?|around|stream))$)[\s\S]*"
+    regex = (
+        r"(?![\s\S]*/(?:close|scores(?:/batch)?|leaderboard/(?:top|ranks?|around|stream)|events/[^/]*|users/[\s\S]*/events)$)"
+        r"[\s\S]*"
+    )
+
+
+class Shortest(Anything):
+    """The same, but ends where what follows it in the path first comes: a player's id behind it may hold that too."""
+
+    regex = r"[\s\S]*?"
 
 
 class OnlyItsMethod(Route):
@@ -57,7 +69,19 @@ class ByMethod:
 
 register_url_convertor("anything", Anything())
 register_url_convertor("nothing_else", NothingElse())
+register_url_convertor("shortest", Shortest())
 
 ANY_SEASON: Final = f"{SEASONS}/{{sid:anything}}"
+SHORTEST_SEASON: Final = f"{SEASONS}/{{sid:shortest}}"
+"""For paths with a player's id in them."""
 WRONG_SEASON: Final = f"{SEASONS}/{{sid:nothing_else}}"
 """An id that no season has, on none of the paths below a season."""
+
+
+def user_id_in_path(raw_path: bytes, before: bytes, behind: bytes) -> UserId:
+    """The player's id that stands between these in the path, as it was sent: the server would have decoded it whatever
+    its bytes are. Raises InvalidRequestError."""
+    try:
+        return parse_user_id(unquote_to_bytes(raw_path.partition(before)[2].removesuffix(behind)).decode())
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("userId must be percent-encoded UTF-8", code="invalid_user_id") from error

@@ -51,6 +51,11 @@ class SeasonNotFoundError(LeaderboardError):
     code = "season_not_found"
 
 
+class EventNotFoundError(LeaderboardError):
+    status = 404
+    code = "event_not_found"
+
+
 class ConflictError(LeaderboardError):
     """The request is well-formed, but the season is not as it would have to be."""
 
