@@ -53,7 +53,8 @@ left join standings as standing on standing.season_id = event.season_id and stan
   and standing.user_id = event.user_id"""
 
 # The ledger's key has the epoch before the id: the epochs that a season has scores of are walked, newest first, each by
-# one look at the end of its part of the index.
+# one look at the end of its part of the index. A limit keeps the planner from reading a whole epoch, or all of them,
+# where it takes what is asked for to be many.
 _EPOCHS: Final = """
 with recursive asked (season_id, id) as (
   select * from unnest(string_to_array(%s, E'\\x1f'), %s::bigint[])
@@ -67,13 +68,16 @@ with recursive asked (season_id, id) as (
   from epochs where epoch is not null
 )"""
 
-FIND_SCORE: Final = f"""{_EPOCHS}
-select {_SCORE}
-from asked
+_IN_LEDGER: Final = """from asked
 join epochs on epochs.season_id = asked.season_id
-join score_events as event on event.season_id = epochs.season_id and event.epoch = epochs.epoch and event.id = asked.id
-{_OF_SCORE}
-"""  # noqa: S608 - constants
+cross join lateral (
+  select * from score_events as event
+  where event.season_id = epochs.season_id and event.epoch = epochs.epoch and event.id = asked.id limit 1
+) as event"""
+
+FIND_SCORE: Final = f"""{_EPOCHS}
+select {_SCORE} {_IN_LEDGER} {_OF_SCORE}
+"""
 
 # Whom an operator erased is not told any more, whatever else is kept.
 FIND_MODERATION: Final = """
@@ -99,9 +103,7 @@ STATUSES: Final = "select season_id, id, status from outbox where id = any(%s::b
 
 # Of those that are not in the outbox: the ones that were.
 KNOWN: Final = f"""{_EPOCHS}
-select asked.season_id, asked.id from asked
-join epochs on epochs.season_id = asked.season_id
-join score_events as event on event.season_id = epochs.season_id and event.epoch = epochs.epoch and event.id = asked.id
+select asked.season_id, asked.id {_IN_LEDGER}
 union all
 select asked.season_id, asked.id from asked
 join moderations on moderations.id = asked.id and moderations.season_id = asked.season_id
