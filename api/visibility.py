@@ -57,6 +57,7 @@ class Visibility:
         self._stopped = False
         self._due = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._next_look = 0.0  # the timer's moment: uvloop's do not always tell
         self._not_before = self._eager_until = 0.0
         self._waiting: defaultdict[Awaited, set[asyncio.Future[Word]]] = defaultdict(set)
         self._once: set[asyncio.Future[Word]] = set()
@@ -125,9 +126,10 @@ class Visibility:
         loop = asyncio.get_running_loop()
         at = max(loop.time() + seconds, self._not_before)
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._next_look <= at:
                 return
             self._timer.cancel()
+        self._next_look = at
         self._timer = loop.call_at(at, self._due.set)
 
     async def _look(self, awaited: Collection[Awaited]) -> None:
