@@ -20,6 +20,7 @@ from api.board_changes import follow_changes
 from api.boards import Boards
 from api.endpoint import Traced, untraced
 from api.errors import HANDLERS
+from api.events_api import EventsApi
 from api.front import Front
 from api.games_api import GamesApi
 from api.gate import Gate
@@ -42,6 +43,7 @@ from api.stream_states import States
 from api.streams import Streams
 from api.streams_api import StreamsApi
 from api.top_cache import TopCache
+from api.visibility import Visibility
 from shared import garbage, open_files
 from shared.lifetime import die_with_parent
 from shared.logs import configure_logs
@@ -97,6 +99,7 @@ def create_app(settings: ServiceSettings) -> Front:
     writes = LedgerWrites(pool, wakeups, committed)
     intake = Intake(writes, limits, settings)
     score_batches = ScoreBatches(writes, limits, settings, traced)
+    visibility = Visibility(pool)
     resets = Resets(pool, Projection(client), settings)
     ops_ledger = OpsLedger(settings)
 
@@ -105,8 +108,9 @@ def create_app(settings: ServiceSettings) -> Front:
         await pool.open()
         log.info("api started", address=f"{settings.api_host}:{settings.api_port}", pid=os.getpid())
         following = [
-            asyncio.create_task(follow_changes(listener, top_cache, streams.changed)),
+            asyncio.create_task(follow_changes(listener, top_cache, streams.changed, visibility.changed)),
             asyncio.create_task(streams.run()),
+            asyncio.create_task(visibility.run()),
             asyncio.create_task(access.follow(pool)),
             asyncio.create_task(metrics.run()),
         ]
@@ -126,7 +130,7 @@ def create_app(settings: ServiceSettings) -> Front:
             await pool.close()
             close_traces()
 
-    seasons_api = SeasonsApi(intake, boards, top_cache, traced)
+    seasons_api = SeasonsApi(intake, boards, top_cache, visibility, traced)
     games_api = GamesApi(intake, boards, top_cache, traced)
     reads = LedgerReads(pool, settings)
     season_resources = SeasonResources(reads, boards, resets, top_cache)
@@ -137,6 +141,7 @@ def create_app(settings: ServiceSettings) -> Front:
             *score_batches.routes(),
             *season_resources.routes(),
             *rank_lookups.routes(),
+            *EventsApi(reads).routes(),
             *ModerationApi(reads, wakeups).routes(),
             *StreamsApi(streams, states, time.monotonic).routes(),
             *games_api.routes(),
@@ -159,6 +164,7 @@ def create_app(settings: ServiceSettings) -> Front:
         top_cache,
         hot=seasons_api.hot,
         hot_games=games_api.hot,
+        stop=visibility.let_go,
         origins=settings.origins,
     )
 

@@ -13,9 +13,10 @@ from starlette.routing import Route
 
 from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
+from api.cursors import cursor_of_event, event_behind
 from api.endpoint import Call, Endpoint, whole_number_in
 from api.ledger_reads import LedgerReads
-from api.season_paths import ANY_SEASON, ByMethod, event_before, event_id_in_path, user_id_in_path
+from api.season_paths import ANY_SEASON, ByMethod, event_id_in_path, user_id_in_path
 from api.seasons_api import Moment
 from shared import moderation_requests
 from shared.api_keys import ApiKey
@@ -112,10 +113,10 @@ class ModerationApi:
     async def audit(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_AUDIT, lowest=1, highest=MAX_AUDIT)
-        before = event_before(query.get("cursor"))
+        before = event_behind(query.get("cursor"))
         found = await self._reads.ask(lambda conn: moderation_requests.audit(conn, season_id, before, limit + 1))
-        items = [_entry(entry) for entry in found[:limit]]
-        return json_answer(AuditPage(items, items[-1].event_id if len(found) > limit else None), headers=_NOW)
+        more = cursor_of_event(found[limit - 1].id) if len(found) > limit else None
+        return json_answer(AuditPage([_entry(entry) for entry in found[:limit]], more), headers=_NOW)
 
     async def _ask(self, call: Call, action: Action, wish: Wish) -> Answer:
         season_id, user_id = call.season_id, user_id_in_path(call)

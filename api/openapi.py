@@ -15,6 +15,7 @@ from starlette.routing import Route
 from api import (
     openapi_batches,
     openapi_boards,
+    openapi_events,
     openapi_games,
     openapi_moderation,
     openapi_ops,
@@ -27,7 +28,6 @@ from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
 from api.ledger_writes import CONFLICTS
 from api.openapi_parts import (
-    ANN,
     BOUNDS,
     HEADERS,
     KEY_HEADER,
@@ -39,15 +39,16 @@ from api.openapi_parts import (
     operation,
     schema_of,
 )
-from api.seasons_api import Queued, ScoreBody
+from api.seasons_api import ScoreBody
 from shared.probes import Readiness
 
 PATH: Final = "/openapi.json"
 
 _STRUCTS: Final = (
-    *(ScoreBody, Queued, Readiness, ErrorBody),
+    *(ScoreBody, Readiness, ErrorBody),
     *openapi_batches.STRUCTS,
     *openapi_boards.STRUCTS,
+    *openapi_events.STRUCTS,
     *openapi_games.STRUCTS,
     *openapi_moderation.STRUCTS,
     *openapi_ops.STRUCTS,
@@ -73,21 +74,20 @@ def _link(operation: str, **parameters: str) -> Json:
 
 def _paths() -> Json:
     user = {"userId": "$response.body#/userId"}
-    queued = answer(
-        "Durable; on the board within milliseconds.", schema_of(Queued), {**ANN, "queued": True}, "Idempotent-Replayed"
-    )
-    queued["links"] = {
+    queued, applied = openapi_events.queued(), openapi_events.applied()
+    queued["links"] = applied["links"] = {
         "top": _link("top"),
         "rank": _link("rank", **user),
         "around": _link("around", **user),
+        "event": _link("event", eid="$response.body#/eventId"),
         "season": _link("season"),
         "delete": _link("deleteSeason"),
     }
     add_score = operation(
         "addScore",
         "Add points to a player's score, or take them away",
-        [SID, KEY_HEADER],
-        {202: queued},
+        [SID, KEY_HEADER, openapi_events.WAIT_FOR_SCORE],
+        {200: applied, 202: queued},
         {
             400: [
                 *(
@@ -98,6 +98,7 @@ def _paths() -> Json:
                     "invalid_epoch",
                 ),
                 "invalid_idempotency_key",
+                *("invalid_wait", "invalid_query"),
                 *("invalid_json", "invalid_body", "score_refused", "incomplete"),
             ],
             408: ["body_timeout"],
@@ -115,6 +116,7 @@ def _paths() -> Json:
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
         **openapi_streams.paths(season),
+        **openapi_events.paths(season),
         **openapi_games.paths(),
         **openapi_moderation.paths(season),
         **openapi_ops.paths(),
@@ -162,7 +164,7 @@ def _tag(path: str) -> str:
         return "Games"
     if path.startswith("/v1/ops/"):
         return "Operations"
-    if "/scores" in path:
+    if "/scores" in path or "/events" in path:
         return "Scores"
     if "/leaderboard" in path or path.startswith("/v1/users"):
         return "Boards"

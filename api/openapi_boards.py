@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from api.endpoint import TIES
+from api.openapi_events import AFTER, WAIT_CODES
 from api.openapi_parts import (
     ANN,
     BOUNDS,
+    CURSOR,
     IF_NONE_MATCH,
     READ,
     SEASON,
@@ -39,7 +41,6 @@ STRUCTS: Final = (Top, Rank, Around, AroundScore, RanksBody, Ranks, PlayerRank, 
 
 _RANKED: Final = {"rank": 1, "userId": "ann", "score": 25}
 _PLACE: Final = {"rank": 1, "score": 25, "percentile": 100.0}
-_CURSOR: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _QUERY: Final = ["invalid_ties", "invalid_query"]
 TIES_QUERY: Final = query(
     "ties",
@@ -80,9 +81,10 @@ def _top() -> Json:
             SID,
             limit_of_top(),
             query("offset", offset, "How many of the best to leave out.", 0),
-            query("cursor", _CURSOR, "nextCursor of the page before; not together with offset."),
+            query("cursor", CURSOR, "nextCursor of the page before; not together with offset."),
             WINDOW,
             TIES_QUERY,
+            *AFTER,
             IF_NONE_MATCH,
         ],
         {
@@ -96,8 +98,10 @@ def _top() -> Json:
                 "invalid_offset",
                 "invalid_cursor",
                 "invalid_window",
+                *WAIT_CODES,
                 *_QUERY,
             ],
+            404: ["event_not_found"],
             409: ["windows_off"],
             **READ,
         },
@@ -109,11 +113,11 @@ def _rank() -> Json:
     return operation(
         "rank",
         "A player's rank, 1 = best",
-        [SID, USER, WINDOW, TIES_QUERY],
+        [SID, USER, WINDOW, TIES_QUERY, *AFTER],
         {200: answer("The player's place.", schema_of(Rank), found, "Cache-Control")},
         {
-            400: ["invalid_season_id", "invalid_user_id", "invalid_window", *_QUERY],
-            404: ["not_on_board"],
+            400: ["invalid_season_id", "invalid_user_id", "invalid_window", *WAIT_CODES, *_QUERY],
+            404: ["not_on_board", "event_not_found"],
             409: ["windows_off"],
             **READ,
         },
@@ -135,6 +139,7 @@ def _around() -> Json:
             query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE),
             WINDOW,
             TIES_QUERY,
+            *AFTER,
         ],
         {200: found},
         {
@@ -144,9 +149,10 @@ def _around() -> Json:
                 "invalid_score",
                 "invalid_range",
                 "invalid_window",
+                *WAIT_CODES,
                 *_QUERY,
             ],
-            404: ["not_on_board"],
+            404: ["not_on_board", "event_not_found"],
             409: ["windows_off"],
             **READ,
         },

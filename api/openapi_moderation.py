@@ -13,8 +13,8 @@ from api.moderation_api import (
     ReasonBody,
 )
 from api.openapi_parts import (
+    CURSOR,
     EID,
-    EVENT_ID,
     READ,
     SEASON,
     SID,
@@ -118,7 +118,7 @@ def paths(season: str) -> Json:
         [
             SID,
             query("limit", limit, "How many, at most.", DEFAULT_AUDIT),
-            query("cursor", {"type": "string", **EVENT_ID}, "nextCursor of the page before.", "4711"),
+            query("cursor", CURSOR, "nextCursor of the page before; left out: the first page."),
         ],
         {
             200: answer(

@@ -27,7 +27,7 @@ _USER_ID: Final[Json] = {
     "pattern": f"^[^{scores.CONTROL_CHARACTERS}]+$",
 }
 KEY: Final[Json] = {"minLength": 1, "maxLength": scores.MAX_KEY_LENGTH, "pattern": f"^[{scores.KEY_CHARACTERS}]+$"}
-EVENT_ID: Final[Json] = {"pattern": "^[1-9][0-9]{0,17}$"}
+EVENT_ID: Final[Json] = {"type": "string", "pattern": "^[1-9][0-9]{0,17}$"}
 """The ledger's id of an event, as text: not every client holds such numbers exactly."""
 _SCORE: Final[Json] = {"minimum": -scores.MAX_SCORE, "maximum": scores.MAX_SCORE}
 
@@ -67,13 +67,14 @@ _MESSAGES: Final = {
     "wrong_aggregation": "season spring-26 adds up what its players get: send delta, the points to add, not score",
     "season_has_scores": "season spring-26 has scores: its aggregation sum and order desc stay what they are",
     "already_running": "a rebuild is under way in this process; wait for its end, or end the request that it serves",
-    "event_not_found": "season spring-26 has no event 4242",
     "event_given_up": "event 4242 counts no more already",
     "epoch_over": "event 4242 is of epoch 1, which is over: what its boards said stays",
-    "invalid_event_id": "the event's id must be a whole number from 1 to 9223372036854775807, not 'x'",
     "invalid_reason": "reason must be 1 to 500 characters without control characters",
     "invalid_by": "by must be 1 to 500 characters without control characters",
     "season_not_found": "there is no season spring-26: PUT makes one, and so does a first score",
+    "event_not_found": "season spring-26 has no event 1042; a 202 says the eventId of its score",
+    "invalid_event_id": "eventId must be a whole number from 1 to 9223372036854775807, not 'k1'",
+    "invalid_wait": "wait must be a whole number from 0 to 2000, not '5000'",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
     "invalid_ties": "ties must be one of ordinal and competition, not 'dense'",
@@ -140,7 +141,7 @@ EID: Final[Json] = {
     "in": "path",
     "required": True,
     "description": "The event, by the eventId that its request was answered with.",
-    "schema": {"type": "string", **EVENT_ID},
+    "schema": EVENT_ID,
     "example": "4242",
 }
 HEADERS: Final[Json] = {
@@ -196,6 +197,7 @@ def query(name: str, schema: Json, description: str, example: Any = None, *, req
     return {**found, "required": True} if required else found
 
 
+CURSOR: Final[Json] = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 USER: Final = query("userId", {"type": "string", **_USER_ID}, "The player.", "ann", required=True)
 
 

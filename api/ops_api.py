@@ -14,7 +14,6 @@ from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.endpoint import Call, Endpoint, whole_number_in
 from api.ops_ledger import OpsLedger
-from api.season_paths import event_before
 from api.seasons_api import Moment
 from shared import activity, outbox_gauge, outbox_review, setback_runs
 from shared.errors import InvalidRequestError
@@ -28,6 +27,7 @@ MAX_FAILED: Final = 1000
 MAX_IDS: Final = 1000
 
 _NOW: Final = (NO_STORE,)
+_DIGITS: Final = len(str(MAX_NUMBER))
 
 EventId: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
 
@@ -146,7 +146,7 @@ class OpsApi:
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_FAILED, lowest=1, highest=MAX_FAILED)
         season_id = parse_season_id(query["seasonId"]) if "seasonId" in query else None
-        before = event_before(query.get("cursor"))
+        before = _event_before(query.get("cursor"))
         found = await self._ledger.reads.ask(
             lambda conn: outbox_review.failed_before(conn, before, season_id, limit + 1)
         )
@@ -196,3 +196,12 @@ class OpsApi:
             raise self._ledger.late()
         refused = [Refused(*one) for one in outcome.refused.items()]
         return json_answer(Changed(len(outcome.changed), refused, len(outcome.left), complete), headers=_NOW)
+
+
+def _event_before(cursor: str | None) -> int:
+    """The id below which the page begins. Raises InvalidRequestError."""
+    if cursor is None:
+        return MAX_NUMBER
+    if cursor.isascii() and cursor.isdigit() and len(cursor) <= _DIGITS and int(cursor) <= MAX_NUMBER:
+        return int(cursor)
+    raise InvalidRequestError("cursor must be the nextCursor of the page before, or be left out", code="invalid_cursor")

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.endpoint import Call, Endpoint
 from shared.errors import InvalidRequestError
-from shared.scores import MAX_NUMBER, UserId, is_number, parse_event_id, parse_user_id
+from shared.scores import EventId, UserId, parse_event_id, parse_user_id
 
 SEASONS: Final = "/v1/seasons"
 
@@ -70,9 +70,9 @@ WRONG_SEASON: Final = f"{SEASONS}/{{sid:nothing_else}}"
 """An id that no season has, on none of the paths below a season."""
 
 
-def event_id_in_path(call: Call) -> int:
+def event_id_in_path(call: Call) -> EventId:
     """The ledger's id of the event that the path names. Raises InvalidRequestError."""
-    return parse_event_id(call.scope["path_params"]["eid"])
+    return parse_event_id(call.scope["path_params"]["eid"], "eventId")
 
 
 def user_id_in_path(call: Call) -> UserId:
@@ -86,12 +86,3 @@ def user_id_in_path(call: Call) -> UserId:
         return parse_user_id(unquote_to_bytes(given).decode())
     except UnicodeDecodeError as error:
         raise InvalidRequestError("userId must be percent-encoded UTF-8", code="invalid_user_id") from error
-
-
-def event_before(cursor: str | None) -> int:
-    """The id of an event below which a page begins, newest first. Raises InvalidRequestError."""
-    if cursor is None:
-        return MAX_NUMBER
-    if is_number(cursor):
-        return int(cursor)
-    raise InvalidRequestError("cursor must be the nextCursor of the page before, or be left out", code="invalid_cursor")

@@ -9,24 +9,14 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any, Final, NamedTuple
 
+from shared import events
 from shared.errors import ConflictError, EventNotFoundError, SeasonNotFoundError
 from shared.moderation import Action
 from shared.postgres import Connection
-from shared.scores import SeasonId, UserId
+from shared.scores import MAX_NUMBER, EventId, SeasonId, UserId
 from shared.setbacks import Status
 
 _SEASON: Final = "select epoch from seasons where season_id = %s"
-
-# Of all epochs that the ledger may still have rows of; a look at the primary key for each.
-_TARGET: Final = """
-select entry.epoch, entry.user_id, entry.discarded_at is not null or entry.voided_at is not null
-from (
-  select epoch from seasons where season_id = %(season_id)s
-  union select epoch from season_epochs where season_id = %(season_id)s
-) as known cross join lateral (
-  select * from score_events where season_id = %(season_id)s and epoch = known.epoch and id = %(event_id)s offset 0
-) as entry
-"""
 
 _ASK: Final = """
 with event as (
@@ -59,7 +49,7 @@ class Entry(NamedTuple):
     """A row of the audit. `user_id` None: of a player who was erased. `effect` None: not applied yet, or refused by the
     database, as `error` says. `status`: that of its outbox event."""
 
-    id: int
+    id: EventId
     action: Action
     user_id: UserId | None
     event_id: int | None
@@ -73,44 +63,47 @@ class Entry(NamedTuple):
     error: str | None
 
 
-async def ask_for(conn: Connection, action: Action, season_id: SeasonId, user_id: UserId, wish: Wish) -> int:
+async def ask_for(conn: Connection, action: Action, season_id: SeasonId, user_id: UserId, wish: Wish) -> EventId:
     """Have the player hidden, shown again or erased; returns the event's id. Raises SeasonNotFoundError."""
     epoch = await _epoch(conn, season_id)
     return await _ask(conn, wish, action=action, season_id=season_id, epoch=epoch, user_id=user_id, target=None)
 
 
-async def ask_to_void(conn: Connection, season_id: SeasonId, event_id: int, wish: Wish) -> tuple[int, UserId]:
+async def ask_to_void(conn: Connection, season_id: SeasonId, event_id: EventId, wish: Wish) -> tuple[EventId, UserId]:
     """Have an event of the season's current epoch voided; returns the id of the event that does it, and whose score it
     is. Raises EventNotFoundError; ConflictError where the event counts no more, or its epoch is over."""
     epoch = await _epoch(conn, season_id)
-    asked: dict[str, Any] = {"season_id": season_id, "event_id": event_id}
-    row = await (await conn.execute(_TARGET, asked)).fetchone()
-    if row is None:
-        raise EventNotFoundError(f"season {season_id} has no event {event_id}")
-    of_epoch, user_id, given_up = row
-    if given_up:
+    event = await events.find(conn, season_id, event_id)
+    if event is None or event.kind != "score" or event.user_id is None:
+        raise EventNotFoundError(f"season {season_id} has no score with the eventId {event_id}")
+    if event.state in ("voided", "discarded"):
         raise ConflictError(f"event {event_id} counts no more already", code="event_given_up")
-    if of_epoch != epoch:
+    if event.epoch != epoch:
         raise ConflictError(
-            f"event {event_id} is of epoch {of_epoch}, which is over: what its boards said stays", code="epoch_over"
+            f"event {event_id} is of epoch {event.epoch}, which is over: what its boards said stays", code="epoch_over"
         )
-    asked |= {"action": "void", "epoch": epoch, "user_id": user_id, "target": event_id}
-    return await _ask(conn, wish, **asked), user_id
+    asked = {"action": "void", "season_id": season_id, "epoch": epoch, "user_id": event.user_id, "target": event_id}
+    return await _ask(conn, wish, **asked), event.user_id
 
 
-async def audit(conn: Connection, season_id: SeasonId, before: int, limit: int) -> list[Entry]:
-    """What was asked for in the season, newest first, below the id `before`."""
-    return [Entry(*row) for row in await (await conn.execute(AUDIT, (season_id, before, limit))).fetchall()]
+async def audit(conn: Connection, season_id: SeasonId, before: EventId | None, limit: int) -> list[Entry]:
+    """What was asked for in the season, newest first; `before`: of what was asked for before that one."""
+    return [
+        Entry(*row)
+        for row in await (
+            await conn.execute(AUDIT, (season_id, MAX_NUMBER if before is None else before, limit))
+        ).fetchall()
+    ]
 
 
 async def _epoch(conn: Connection, season_id: SeasonId) -> int:
     row = await (await conn.execute(_SEASON, (season_id,))).fetchone()
     if row is None:
         raise SeasonNotFoundError(f"there is no season {season_id}")
-    return int(row[0])
+    return EventId(row[0])
 
 
-async def _ask(conn: Connection, wish: Wish, **asked: Any) -> int:
+async def _ask(conn: Connection, wish: Wish, **asked: Any) -> EventId:
     row = await (await conn.execute(_ASK, {**asked, **wish._asdict()})).fetchone()
     assert row is not None
-    return int(row[0])
+    return EventId(row[0])

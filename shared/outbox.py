@@ -31,7 +31,7 @@ claimed as (
 )
 select array(select id from claimed), array(select distinct season_id from claimed),
   (select extract(epoch from clock_timestamp() - min(created_at))::float from claimed),
-  array(select id from claimed where event_type <> 'score' order by id)"""
+  array(select id from claimed where event_type <> 'score')"""
 
 _IN_SHARE = """and hashtext(season_id) & 7 = (select n from share) and id < (
   select id from outbox where status = 'pending' and id >= %s and season_id <> all(%s) order by id limit 1) + %s
@@ -109,7 +109,7 @@ class Purged(NamedTuple):
 
 class Claimed(NamedTuple):
     """Events of a batch, and the seasons that they belong to, each once. `waited`: seconds since the oldest of them was
-    written, None where there are none. `moderating`: those that are no scores, in order (`shared.moderation`).
+    written, None where there are none. `moderating`: those that are no scores (`shared.moderation`).
     `shares`: the share that was taken, else those that have much of what waits."""
 
     event_ids: list[int]

@@ -15,6 +15,8 @@ from shared.errors import InvalidRequestError
 SeasonId = NewType("SeasonId", str)
 UserId = NewType("UserId", str)
 IdempotencyKey = NewType("IdempotencyKey", str)
+EventId = NewType("EventId", int)
+"""The ledger's own number of what was written to it; what clients send as eventId is an IdempotencyKey."""
 
 MAX_SCORE: Final = 2**53 - 1
 """The largest absolute value of a score or delta: what a double, and so a sorted set's score, holds exactly."""
@@ -197,7 +199,7 @@ def is_number(text: str) -> bool:
 
 
 def parse_number(text: str, name: str, code: str) -> int:
-    """An id of the games API, from 1 to 2^63 - 1, or InvalidRequestError; `name`: of its field."""
+    """An id of the games API or of an event, from 1 to 2^63 - 1, or InvalidRequestError; `name`: of its field."""
     if not is_number(text):
         raise InvalidRequestError(f"{name} must be a whole number from 1 to {MAX_NUMBER}, not {text[:40]!r}", code=code)
     return int(text)
@@ -222,9 +224,9 @@ def parse_moment(moment: dt.datetime, name: str, code: str) -> dt.datetime:
     return in_utc
 
 
-def parse_event_id(text: str) -> int:
-    """The ledger's id of an event, or InvalidRequestError."""
-    return parse_number(text, "the event's id", "invalid_event_id")
+def parse_event_id(text: str, name: str) -> EventId:
+    """The ledger's id of an event, or InvalidRequestError; `name`: of its field."""
+    return EventId(parse_number(text, name, "invalid_event_id"))
 
 
 def parse_remark(text: str, name: str) -> str:

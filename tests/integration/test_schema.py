@@ -10,10 +10,11 @@ from alembic import command
 from psycopg import sql
 
 from cli.migrations import alembic_config, migrate
-from shared import ledger, ledger_check, outbox, outbox_review, seasons, setbacks, standings, window_minutes
+from shared import events, ledger, ledger_check, outbox, outbox_review, seasons, setbacks, standings, window_minutes
 from shared.postgres import wait_for_schema
+from shared.recounts import recounting
 from shared.revision import REVISION, StaleSchemaError
-from shared.scores import MAX_SCORE, PLAIN, Rules, Score
+from shared.scores import GAME_RULES, MAX_SCORE, PLAIN, Rules, Score
 
 
 def test_the_migrations_lead_to_the_metadata(dsn):
@@ -215,6 +216,45 @@ async def test_a_players_seasons_are_looked_up_by_key(busy_outbox):
     found = await plan(busy_outbox, standings.SEASONS_OF, ("", 10_000, "u5", 101))
     assert "Index Scan using standings_pkey" in found or "Index Only Scan using standings_pkey" in found
     assert "Seq Scan on standings" not in found
+
+
+@pytest.mark.parametrize("kind", ["custom", "generic"])
+async def test_what_became_of_events_is_found_by_key(busy_outbox, kind):
+    """Also in a season of many epochs, and where it is nearly all that there is."""
+    await busy_outbox.execute(
+        "insert into score_events (season_id, epoch, user_id, delta)"
+        " select 's', 6 + n, 'u' || m, 1 from generate_series(1, 20) as n, generate_series(1, 20) as m"
+    )
+    await busy_outbox.execute("vacuum analyze score_events")
+    one, some = "'{100}'", f"'{{{','.join(map(str, range(100, 1100)))}}}'"
+    many_seasons = f"'{chr(31).join(['s'] * 1000)}'"
+    for query, parameters, tables in (
+        (events.STATUSES, {"ids bigint[]": some}, ["outbox"]),
+        (events.STATUSES, {"ids bigint[]": one}, ["outbox"]),
+        (events.FIND_SCORE, {"sids text": "'s'", "ids bigint[]": one}, ["score_events", "outbox", "standings"]),
+        (events.FIND_MODERATION, {"id bigint": "100", "sid text": "'s'"}, ["outbox"]),
+        (events.KNOWN, {"sids text": many_seasons, "ids bigint[]": some}, ["score_events"]),
+        (events.KNOWN, {"sids text": "'s'", "ids bigint[]": one}, ["score_events"]),
+    ):
+        found = await plan_of_kind(busy_outbox, kind, query, parameters)
+        assert not [table for table in tables if f"Seq Scan on {table}" in found], found
+
+
+@pytest.mark.parametrize("kind", ["custom", "generic"])
+async def test_what_concerns_one_player_is_found_by_an_index(busy_outbox, kind):
+    await busy_outbox.execute("set enable_bitmapscan = on")  # as the API's sessions have it, and moderation
+    last = str(2**63 - 1)
+    for query, parameters in (
+        (events.HISTORY, {"sid text": "'s'", "uid text": "'u5'", "before bigint": last, "size bigint": "50"}),
+        *((query, {"uid text": "'u5'", "sid text": "'s'"}) for query in recounting(PLAIN) if query),
+        *((query, {"uid text": "'u5'", "sid text": "'s'"}) for query in recounting(GAME_RULES)),
+    ):
+        found = await plan_of_kind(busy_outbox, kind, query, parameters)
+        assert "Bitmap Index Scan on score_events_player_idx" in found
+        assert not [table for table in ("score_events", "outbox", "standings") if f"Seq Scan on {table}" in found], (
+            found
+        )
+    await busy_outbox.execute("reset enable_bitmapscan")
 
 
 async def test_what_operators_ask_of_pending_and_failed_events_comes_from_their_indexes(busy_outbox):
