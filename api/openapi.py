@@ -12,7 +12,15 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches, openapi_boards, openapi_games, openapi_ops, openapi_seasons, openapi_streams
+from api import (
+    openapi_batches,
+    openapi_boards,
+    openapi_exports,
+    openapi_games,
+    openapi_ops,
+    openapi_seasons,
+    openapi_streams,
+)
 from api.access import Need
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
@@ -103,6 +111,7 @@ def _paths() -> Json:
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
         **openapi_streams.paths(season),
+        **openapi_exports.paths(season),
         **openapi_games.paths(),
         **openapi_ops.paths(),
         season: openapi_seasons.season(),
@@ -160,7 +169,7 @@ def need_of(path: str, method: str) -> Need:
     """What the endpoint needs; a test compares it with the routes."""
     if _tag(path) == "Service" or path == "/api/health":
         return Need.OPEN
-    if method in ("put", "delete") or path.endswith("/close") or path.startswith("/v1/ops/"):
+    if method in ("put", "delete") or path.endswith(("/close", "/export")) or path.startswith("/v1/ops/"):
         return Need.ADMIN
     return Need.WRITE if method == "post" and path.endswith(("/scores", "/batch", "/score")) else Need.READ
 
