@@ -137,7 +137,7 @@ class ScoreFile:
     def _tables(self, after_line: int) -> Iterator[Entry | Mistake]:
         # What is no UTF-8 becomes what no player's id may hold.
         text = (line.decode("utf-8", "surrogateescape") for line in self._lines())
-        columns = _columns(next(csv.reader(text, strict=True), []))
+        columns = _columns(next(csv.reader(text), []))
         while self._line < after_line and next(text, None) is not None:
             pass
         rows = csv.reader(text, strict=True)

@@ -21,7 +21,7 @@ from window_calls import expected_boards
 from api import exports
 from api.app import create_app
 from api.open_answers import OpenAnswer
-from shared import ledger
+from shared import ledger, season_settings
 from shared.board_files import NdjsonWriter
 from shared.scores import MAX_SCORE, Rules, Score
 from shared.seasons import lock, reset
@@ -223,6 +223,22 @@ async def test_it_is_of_one_moment_and_bounded_in_memory(large, reader, eventual
     assert [(row["score"], row["userId"]) for row in rows] == right
     about, rows = lines_of(await exported(http))
     assert (about["epoch"], about["players"], rows) == (2, 0, [])
+
+
+async def test_what_it_says_of_itself_is_of_the_same_moment(http, add, drain, monkeypatch):
+    find = season_settings.find
+
+    async def found(conn, season_id):
+        season = await find(conn, season_id)
+        await add(("race", "bob", 7))
+        await drain()
+        return season
+
+    await add(("race", "ann", 5))
+    await drain()
+    monkeypatch.setattr(season_settings, "find", found)
+    about, rows = lines_of(await exported(http))
+    assert (about["players"], [row["userId"] for row in rows]) == (1, ["ann"])
 
 
 _HELD = "select count(*) from pg_stat_activity where application_name = 'leaderboard-ops' and backend_xmin is not null"
