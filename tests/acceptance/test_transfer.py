@@ -61,13 +61,15 @@ def test_an_import_that_is_killed_goes_on_and_each_line_counts_once(
     def counted():
         return ledger.execute("select lines, scores from imports").fetchone() + ledger.execute(_COUNTED).fetchone()
 
+    ledger.execute(_STOP_BEFORE_PROGRESS_IS_NOTED)
     waits = started(2 * CHUNK_LINES)
-    with ledger.transaction():
-        # It stands in the middle of a transaction, or before one: the next line that it needs is held.
-        ledger.execute("select from imports for update")
-        waits.kill()
-        waits.wait()
-    until(lambda: not ledger.execute(_SESSIONS).fetchone(), "its session is gone")
+    ledger.execute("select pg_advisory_lock(7)")
+    until(lambda: ledger.execute(_WAITING).fetchone(), "it waits between the scores and how far it is")
+    waits.kill()
+    waits.wait()
+    ledger.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s", (_SESSION,))
+    until(lambda: not ledger.execute(_SESSIONS, (_SESSION,)).fetchone(), "its session is gone")
+    ledger.execute("select pg_advisory_unlock(7)")
     lines, scores, in_ledger, in_outbox, players = counted()
     assert 2 * CHUNK_LINES < lines < PLAYERS
     assert lines - 1 == scores == in_ledger == in_outbox == players
@@ -90,7 +92,15 @@ def test_an_import_that_is_killed_goes_on_and_each_line_counts_once(
 _COUNTED = """
 select (select count(*) from score_events), (select count(*) from outbox), count(distinct user_id) from score_events
 """
-_SESSIONS = "select 1 from pg_stat_activity where application_name = 'leaderboard-import'"
+_SESSION = "leaderboard-import"
+_SESSIONS = "select 1 from pg_stat_activity where application_name = %s"
+_STOP_BEFORE_PROGRESS_IS_NOTED = """
+create function stop() returns trigger language plpgsql as $$ begin
+  perform pg_advisory_xact_lock_shared(7);
+  return new;
+end $$;
+create trigger stop before update on imports for each row execute function stop()
+"""
 
 
 def test_a_board_to_a_file_and_from_it(leaderboard, ledger, tmp_path, start_program, servers_settings, until):

@@ -298,10 +298,12 @@ async def test_one_that_takes_too_long_is_cut(reader, eventually, monkeypatch):
         await everything(connection)
 
 
-async def test_who_leaves_while_it_is_sorted_ends_that(large, reader, eventually):
-    async with large.transaction():
+async def test_who_leaves_while_it_is_sorted_ends_that(large, settings, eventually, monkeypatch):
+    monkeypatch.setattr("api.ops_ledger._LOCK_SECONDS", 600)
+    async with serving(create_app(settings)) as base_url, large.transaction():
         await large.execute("lock table hidden_players in access exclusive mode")
-        connection = await reader()
+        connection = await connection_to(base_url)
+        connection.send(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % EXPORT.encode())
         waiting = "select from pg_stat_activity where application_name = 'leaderboard-ops' and wait_event_type = 'Lock'"
         await eventually(waiting)
         connection.leave()

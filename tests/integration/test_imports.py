@@ -22,6 +22,7 @@ from shared import ledger
 from shared.board_export import exported
 from shared.board_files import writer_of
 from shared.errors import ConflictError, SeasonNotFoundError
+from shared.imports import Entry, Import
 from shared.scores import MAX_SCORE, Rules, Score
 
 RULES = [
@@ -170,6 +171,20 @@ async def test_several_at_once_count_it_once(load, entries):
     done = await asyncio.gather(*(load(lines(*many)) for _ in range(4)))
     assert sum(one.scores for one in done) == 300
     assert sorted(await entries()) == sorted((one["userId"], 1) for one in many)
+
+
+async def test_lines_that_others_have_added_are_passed_over_and_none_is_left_out(pool, entries):
+    of = Import("race", 1, bytes(32), Rules())
+    numbered = [Entry(number, f"p{number}", number, None) for number in range(1, 21)]
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["race"])
+        await imported_files.begin(conn, of, "f", again=False)
+        assert await imported_files.add(conn, of, numbered[:10], 0, 10) == 10
+        assert await imported_files.add(conn, of, numbered[4:15], 4, 15) == 5
+        assert await imported_files.add(conn, of, numbered[:15], 0, 15) == 0
+        with pytest.raises(ConflictError, match="once more"):
+            await imported_files.add(conn, of, numbered[17:], 17, 20)
+    assert await entries() == [(f"p{number}", number) for number in range(1, 16)]
 
 
 WRONG = [
