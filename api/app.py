@@ -21,6 +21,7 @@ from api.boards import Boards
 from api.endpoint import Traced, untraced
 from api.errors import HANDLERS
 from api.events_api import EventsApi
+from api.exports import Exports
 from api.front import Front
 from api.games_api import GamesApi
 from api.gate import Gate
@@ -149,6 +150,7 @@ def create_app(settings: ServiceSettings) -> Front:
             metrics.route(),
             *OpsApi(ops_ledger).routes(),
             *OpsWork(ops_ledger).routes(),
+            *Exports(ops_ledger).routes(),
             openapi.route(),
             *docs_pages.routes(),
             *pages_site.routes(),

@@ -16,6 +16,7 @@ from api import (
     openapi_batches,
     openapi_boards,
     openapi_events,
+    openapi_exports,
     openapi_games,
     openapi_moderation,
     openapi_ops,
@@ -65,7 +66,7 @@ class Health(msgspec.Struct, frozen=True):
     status: str
 
 
-_ADMINISTERED: Final = ("/close", "/void", "/hide", "/unhide", "/moderations")
+_ADMINISTERED: Final = ("/close", "/void", "/hide", "/unhide", "/moderations", "/export")
 
 
 def _link(operation: str, **parameters: str) -> Json:
@@ -117,6 +118,7 @@ def _paths() -> Json:
         **openapi_boards.paths(season),
         **openapi_streams.paths(season),
         **openapi_events.paths(season),
+        **openapi_exports.paths(season),
         **openapi_games.paths(),
         **openapi_moderation.paths(season),
         **openapi_ops.paths(),

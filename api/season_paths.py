@@ -33,7 +33,7 @@ class NothingElse(Anything):
     """The same, but for the paths below a season: those have methods of their own."""
 
     regex = (
-        r"(?![\s\S]*/(?:close|moderations|scores(?:/batch)?|leaderboard/(?:top|ranks?|around|stream)|events/.*|users/.*)$)"
+        r"(?![\s\S]*/(?:close|moderations|scores(?:/batch)?|(?:leaderboard|events|users)/[\s\S]*)$)"
         r"[\s\S]*"
     )
 
