@@ -104,7 +104,7 @@ async def _prepared(
         assert row is not None
         at, players = row
         await cursor.execute(sql.SQL(listing).format(**values))
-    return About(season_id, season.epoch, at.astimezone(dt.UTC), window, players, *rules)
+    return About(season_id, season.epoch, at.astimezone(dt.UTC), window, players, *rules.chosen)
 
 
 async def _chunks(cursor: psycopg.AsyncServerCursor[tuple[Any, ...]]) -> AsyncIterator[Rows]:
