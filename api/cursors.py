@@ -13,6 +13,8 @@ from shared.errors import InvalidRequestError
 from shared.scores import MAX_USER_ID_LENGTH, parse_score, parse_season_id
 
 _Member: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=TIE_LENGTH + MAX_USER_ID_LENGTH)]
+_MAX_DIGITS: Final = 10
+_MAX_NUMBER: Final = 2**31 - 1
 _PLACE: Final = msgspec.msgpack.Decoder(tuple[int, _Member, int])
 
 
@@ -38,6 +40,13 @@ def season_behind(cursor: str | None) -> str:
         return parse_season_id(cursor)
     except InvalidRequestError as error:
         raise _invalid_cursor() from error
+
+
+def number_of(cursor: str) -> int:
+    """The number behind which the next page begins. Raises InvalidRequestError."""
+    if cursor.isascii() and cursor.isdigit() and len(cursor) <= _MAX_DIGITS and int(cursor) <= _MAX_NUMBER:
+        return int(cursor)
+    raise _invalid_cursor()
 
 
 def _invalid_cursor() -> InvalidRequestError:

@@ -12,7 +12,15 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches, openapi_boards, openapi_games, openapi_ops, openapi_seasons, openapi_streams
+from api import (
+    openapi_batches,
+    openapi_boards,
+    openapi_epochs,
+    openapi_games,
+    openapi_ops,
+    openapi_seasons,
+    openapi_streams,
+)
 from api.access import Need
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
@@ -40,6 +48,7 @@ _STRUCTS: Final = (
     *(ScoreBody, Queued, Readiness, ErrorBody),
     *openapi_batches.STRUCTS,
     *openapi_boards.STRUCTS,
+    *openapi_epochs.STRUCTS,
     *openapi_games.STRUCTS,
     *openapi_ops.STRUCTS,
     *openapi_seasons.STRUCTS,
@@ -103,6 +112,7 @@ def _paths() -> Json:
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
         **openapi_streams.paths(season),
+        **openapi_epochs.paths(season),
         **openapi_games.paths(),
         **openapi_ops.paths(),
         season: openapi_seasons.season(),

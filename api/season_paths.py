@@ -28,7 +28,7 @@ class Anything(Convertor[str]):
 class NothingElse(Anything):
     """The same, but for the paths below a season: those have methods of their own."""
 
-    regex = r"(?![\s\S]*/(?:close|scores(?:/batch)?|leaderboard/(?:top|ranks?|around|stream))$)[\s\S]*"
+    regex = r"(?![\s\S]*/(?:close|epochs|scores(?:/batch)?|leaderboard/(?:top|ranks?|around|stream))$)[\s\S]*"
 
 
 class OnlyItsMethod(Route):

@@ -51,6 +51,11 @@ class SeasonNotFoundError(LeaderboardError):
     code = "season_not_found"
 
 
+class EpochNotFoundError(LeaderboardError):
+    status = 404
+    code = "epoch_not_found"
+
+
 class ConflictError(LeaderboardError):
     """The request is well-formed, but the season is not as it would have to be."""
 
@@ -102,6 +107,12 @@ class DeadlineError(UnavailableError):
     """The request's time was up. A score may or may not have been stored."""
 
     code = "deadline_exceeded"
+
+
+class EpochSealingError(UnavailableError):
+    """Scores that were accepted for the epoch are still on their way into its final ranks."""
+
+    code = "epoch_sealing"
 
 
 class PostgresUnavailableError(UnavailableError):
