@@ -59,7 +59,7 @@ where archived and sealed_at is not null and sealed_at < now() - %s * interval '
 """
 
 # Scalar subqueries: an anti-join might read all of the tables.
-_NOTE: Final = f"""
+NOTE: Final = f"""
 update season_epochs as ended set purged_at = now()
 where {UNPURGED} and {_READ} and {_OVER}
   and ({_OF_EPOCH.format(table="score_events", place="id") % 1}) is null
@@ -84,7 +84,7 @@ async def purge_unnoted(conn: Connection, limit: int) -> int:
 
 async def note(conn: Connection) -> None:
     """Note the epochs of which nothing is left, so that nothing looks for them again."""
-    await conn.execute(_NOTE)
+    await conn.execute(NOTE)
 
 
 def purging(table: Kept) -> sql.Composed:

@@ -49,7 +49,7 @@ where season_id = %s and epoch = %s and {UNSEALED}
 _RANK: Final = f"""
 with waits as materialized (
   select exists (
-    select from outbox where status = 'pending' and season_id = {{season_id}} and epoch = {{epoch}}) as some
+    select from outbox where status = 'pending' and season_id = {{season_id}} and epoch = {{epoch}}) as any_pending
 ), ledger as (
   select user_id, greatest(-{MAX_SCORE}, least({MAX_SCORE}, score))::bigint as score, reached_at, reached_by
   from (select user_id, {{totals}} from ({EVENTS}) as event group by user_id) as total
@@ -59,11 +59,11 @@ with waits as materialized (
 ), final as (
   insert into final_ranks (season_id, epoch, rank, user_id, score)
   select {{season_id}}, {{epoch}}, row_number() over (order by {{best_first}}), user_id, score
-  from ledger where not (select some from waits)
+  from ledger where not (select any_pending from waits)
   order by 3
   returning 1
 )
-select some, (select count(*) from final) from waits
+select any_pending, (select count(*) from final) from waits
 """  # noqa: S608 - constants
 
 _PATCH_FLOOR: Final = "select patch_floor from seasons where season_id = %s for share"
