@@ -56,7 +56,7 @@ _ARCHIVED: Final = {
 _NUMBER: Final = {"type": "string", "pattern": "^[0-9]{1,9}$"}
 _MISSING: Final = ["season_not_found", "epoch_not_found"]
 _BEHIND: Final = {503: [*READ[503], "postgres_unavailable"]}
-_SEALING: Final = {503: ["epoch_sealing", *READ[503], "postgres_unavailable"]}
+_SEALING: Final = {409: ["epoch_sealing"], **_BEHIND}
 
 
 def paths(season: str) -> Json:

@@ -63,6 +63,13 @@ class ConflictError(LeaderboardError):
     code = "conflict"
 
 
+class EpochSealingError(ConflictError):
+    """The epoch's final ranks are being settled: the same request will succeed soon. No 503, nothing is in trouble."""
+
+    code = "epoch_sealing"
+    retry_after_seconds = 1
+
+
 class BodyTooLargeError(LeaderboardError):
     status = 413
     code = "body_too_large"
@@ -107,12 +114,6 @@ class DeadlineError(UnavailableError):
     """The request's time was up. A score may or may not have been stored."""
 
     code = "deadline_exceeded"
-
-
-class EpochSealingError(UnavailableError):
-    """Scores that were accepted for the epoch are still on their way into its final ranks."""
-
-    code = "epoch_sealing"
 
 
 class PostgresUnavailableError(UnavailableError):

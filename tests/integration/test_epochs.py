@@ -94,7 +94,7 @@ async def test_an_archived_epoch_stays_readable(http, drain, sealed):
     await drain()
     assert await post(http, "late", delta=9) == (202, None)  # not on the board when the epoch ends
     assert await archived(http) == {"seasonId": "race", "deleted": True, "epoch": 1, "archived": True}
-    assert await refused(http, "/1/leaderboard/top") == (503, "epoch_sealing")
+    assert await refused(http, "/1/leaderboard/top") == (409, "epoch_sealing")
     assert (await http.get(f"{SEASON}/epochs/1/leaderboard/top")).headers["retry-after"] == "1"
     assert await states(http) == {2: "current", 1: "sealing"}
     assert await post(http, "new", delta=1) == (202, None)
