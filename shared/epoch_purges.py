@@ -28,9 +28,12 @@ _OF_EPOCH: Final = """
 select old.ctid from {table} as old
 where old.season_id = ended.season_id and old.epoch = ended.epoch order by old.{place} limit %s"""
 
+# That the season itself is beyond the epoch is asked again: whatever came to be noted, what counts is never deleted.
 PURGE: Final = f"""
 delete from {{table}} where ctid = any(array(
-  select kept.ctid from season_epochs as ended, lateral ({_OF_EPOCH}) as kept
+  select kept.ctid from season_epochs as ended
+  join seasons as season on season.season_id = ended.season_id and season.epoch > ended.epoch,
+  lateral ({_OF_EPOCH}) as kept
   where {UNPURGED} and {_READ} limit %s))
 """  # noqa: S608 - constants
 

@@ -303,6 +303,29 @@ async def test_a_sealing_that_dies_left_nothing_or_all(http, pool, drain, sealed
         assert (await epoch_top(http, epoch))["totalPlayers"] == 2
 
 
+async def test_an_event_that_is_pending_again_is_waited_for(http, pool, drain, sealed):
+    """Somebody retries it when everything else was done, and its epoch is being sealed."""
+    for user_id in ("ann", "bob"):
+        assert await post(http, user_id, delta=1) == (202, None)
+    await archived(http)
+    await drain()
+    with psycopg.connect(pool.conninfo, autocommit=True) as conn:
+
+        def reach(_step):
+            if not retried:
+                retried.append(conn.execute("update outbox set status = 'pending' where user_id = 'bob'").rowcount)
+
+        conn.execute("update outbox set status = 'failed' where user_id = 'bob'")
+        retried = []
+        interrupted = Sealer(pool, pool, reach)
+        while not retried:
+            await interrupted.run()
+        assert conn.execute("select count(*) from final_ranks").fetchone() == (0,)
+    await drain()
+    await sealed()
+    assert (await epoch_top(http, 1))["totalPlayers"] == 2
+
+
 async def test_two_sealers_at_once(http, pool, drain):
     for number in range(8):
         path = f"/v1/seasons/s{number}"
