@@ -62,5 +62,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # The build of before would purge the ledger of what is archived, and nothing could read it.
+    if op.get_bind().scalar(sa.text("select exists (select from season_epochs where archived)")):
+        raise RuntimeError("epochs are archived; the build before would delete them, so nothing is changed")
     op.drop_table("final_ranks")
     op.drop_table("season_epochs")
