@@ -19,6 +19,7 @@ from api.access import Access
 from api.board_changes import follow_changes
 from api.boards import Boards
 from api.endpoint import Traced, untraced
+from api.epochs_api import EpochsApi
 from api.errors import HANDLERS
 from api.events_api import EventsApi
 from api.exports import Exports
@@ -138,6 +139,7 @@ def create_app(settings: ServiceSettings) -> Front:
     rank_lookups = RankLookups(reads, boards)
     app = Starlette(
         routes=[
+            *EpochsApi(reads, boards).routes(),
             *seasons_api.routes(),
             *score_batches.routes(),
             *season_resources.routes(),

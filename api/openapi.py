@@ -15,6 +15,7 @@ from starlette.routing import Route
 from api import (
     openapi_batches,
     openapi_boards,
+    openapi_epochs,
     openapi_events,
     openapi_exports,
     openapi_games,
@@ -49,6 +50,7 @@ _STRUCTS: Final = (
     *(ScoreBody, Readiness, ErrorBody),
     *openapi_batches.STRUCTS,
     *openapi_boards.STRUCTS,
+    *openapi_epochs.STRUCTS,
     *openapi_events.STRUCTS,
     *openapi_games.STRUCTS,
     *openapi_moderation.STRUCTS,
@@ -117,6 +119,7 @@ def _paths() -> Json:
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
         **openapi_streams.paths(season),
+        **openapi_epochs.paths(season),
         **openapi_events.paths(season),
         **openapi_exports.paths(season),
         **openapi_games.paths(),

@@ -55,6 +55,12 @@ _MESSAGES: Final = {
     "invalid_delta": "delta must not be zero: send the points to add or take away",
     "invalid_score": "score must be within ±9007199254740991 (2^53 - 1), what every client can hold exactly",
     "invalid_epoch": "epoch must be from 1 to 2147483647, as GET says of the season",
+    "invalid_archive": "archive must be true or false, not 'yes'",
+    "epoch_not_found": "epoch 1 of season spring-26 has ended and was not archived: DELETE with archive=true keeps the "
+    "one that it ends",
+    "epoch_sealing": "epoch 1 of season spring-26 has ended and its final ranks are being settled; try again shortly",
+    "epoch_sealed": "season spring-26 has ended and its final ranks are settled; endsAt can't be later any more, reset "
+    "it with DELETE to go on",
     "invalid_window": "window must be one of 24h, 3d, 7d, or left out for all time, not '1h'",
     "invalid_game_id": "game_id must be a whole number from 1 to 9223372036854775807, not '0'",
     "windows_off": "season spring-26 has no windows: PUT it with windows true before its first score",

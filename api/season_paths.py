@@ -33,7 +33,7 @@ class NothingElse(Anything):
     """The same, but for the paths below a season: those have methods of their own."""
 
     regex = (
-        r"(?![\s\S]*/(?:close|moderations|scores(?:/batch)?|(?:leaderboard|events|users)/[\s\S]*)$)"
+        r"(?![\s\S]*/(?:close|epochs|moderations|scores(?:/batch)?|(?:epochs|events|leaderboard|users)/[\s\S]*)$)"
         r"[\s\S]*"
     )
 

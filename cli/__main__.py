@@ -237,8 +237,9 @@ def purge(
 ) -> None:
     """Delete what is no longer needed, now; workers do the same every few seconds.
 
-    That is outbox events that were done or discarded long enough ago, and standings and ledger rows from before a
-    season's reset. Pending and failed events, and the ledger of what counts, are never deleted. Idempotency keys are
+    That is outbox events that were done or discarded long enough ago, standings and ledger rows from before a season's
+    reset, and archived epochs past ARCHIVE_RETENTION_DAYS. Pending and failed events, the ledger of what counts, and
+    that of epochs that are archived, are never deleted. Idempotency keys are
     left to the workers, who know how long the service promises to remember them, unless --keys-older-than is given.
     """
     from cli.purge import print_purged  # noqa: PLC0415

@@ -58,6 +58,7 @@ _UNNAMED: Final = (
 )
 
 _STATE: Final = (
+    "delete from final_ranks where season_id = %(season_id)s and user_id = %(user_id)s",
     "delete from standings where season_id = %(season_id)s and user_id = %(user_id)s",
     "delete from window_buckets where season_id = %(season_id)s and user_id = %(user_id)s",
 )

@@ -14,8 +14,8 @@ from shared import epochs
 from shared.postgres import Connection, Pool
 from shared.scores import PLAIN, Rules, SeasonId
 
-EpochTable: TypeAlias = Literal["standings", "score_events", "window_buckets"]
-"""Tables whose rows belong to an epoch of a season, and begin with the two."""
+EpochTable: TypeAlias = Literal["standings", "window_buckets"]
+"""Tables whose rows are needed in the current epoch only. Their keys begin with season and epoch."""
 
 # Grows at every promotion of a replica, and at every restore: a deposed primary's scripts are recognised by it, and
 # boards that show what a restored PostgreSQL does not have. The history, seconds of the clock at the last restore, in
@@ -134,7 +134,7 @@ async def begin_next_epoch(
 
     `archived`: the one that ends stays readable.
     """
-    await epochs.end(conn, season_id, reason, archived=archived)
+    await epochs.end(conn, season_id, reason, archived=archived, followed=True)
     await conn.execute(_NEXT_EPOCH, (season_id,))
     await advance(conn, [season_id])
 

@@ -114,10 +114,22 @@ class PlayerIndex:
 class Purge:
     """Deletes what is no longer needed; the rules are those of `shared.purges` and `shared.strays`."""
 
-    def __init__(self, pool: Pool, projection: Projection, retention_hours: float, key_retention_hours: float) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        projection: Projection,
+        retention_hours: float,
+        key_retention_hours: float,
+        archive_retention_days: float = 0,
+    ) -> None:
         self._pool = pool
         self._projection = projection
-        self._purge = purges.Purge(pool, retention_hours=retention_hours, key_retention_hours=key_retention_hours)
+        self._purge = purges.Purge(
+            pool,
+            retention_hours=retention_hours,
+            key_retention_hours=key_retention_hours,
+            archive_retention_days=archive_retention_days,
+        )
 
     async def run(self) -> None:
         rows: Counter[str] = Counter()
