@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
+from shared import rewards
 from shared.postgres import Connection
 from shared.scores import SeasonId
 
@@ -29,3 +30,5 @@ on conflict (season_id, epoch) do update set archived = ended.archived or exclud
 async def end(conn: Connection, season_id: SeasonId, reason: Reason, *, archived: bool = False) -> None:
     """Note that the locked season's epoch is over; `archived`: it stays readable."""
     await conn.execute(_END, (reason, archived, season_id))
+    if reason != "restart":
+        await rewards.note(conn, season_id)

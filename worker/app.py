@@ -15,23 +15,29 @@ from shared.projection import Projection
 from shared.redis_client import create_client
 from shared.settings import ServiceSettings
 from shared.wakeups import follow_wakeups
+from shared.webhook_signature import secrets_in
 from worker.batch import STEPS, Batch, BatchApplier, Reach
+from worker.deliveries import DELIVERY_STEPS, Deliveries
 from worker.floor import Floor
 from worker.health import health_server
 from worker.loop import Loop
 from worker.metrics import WorkerMetrics
+from worker.schedules import SCHEDULE_STEPS, ScheduledResets, SeasonEnds
 from worker.scrub import Scrub
 from worker.sweep import SWEEP_STEPS, Sweep
 from worker.upkeep import Audit, FloorSweep, Purge, every
+from worker.webhook_post import WebhookPost
 
 _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _SCRUB_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 1.0
+_SCHEDULES_SECONDS: Final = 0.5
+_DELIVERIES_SECONDS: Final = 1.0
 _REDIS_SECONDS: Final = 2.0
 _FIGURES_SECONDS: Final = 5.0
-_CONNECTIONS: Final = 9
-"""Two lanes of batches, floor, audit, sweep of windows, purge, scrub, figures, /readyz."""
+_CONNECTIONS: Final = 12
+"""Two lanes of batches, floor, audit, sweep of windows, purge, scrub, figures, /readyz, schedules, ends, deliveries."""
 _STATEMENT_SECONDS: Final = 10
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
@@ -77,6 +83,8 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         poll_seconds=settings.outbox_poll_ms / 1000,
     )
     purge = Purge(pool, projection, settings.outbox_retention_hours, settings.idempotency_retention_hours)
+    secret = settings.webhook_secret
+    post = WebhookPost(secrets_in(secret.get_secret_value()) if secret else (), settings.webhook_targets)
     health = health_server(pool, client, lambda: loop.last_turn, metrics.text, settings)
     try:
         await pool.open()
@@ -88,6 +96,9 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
                 tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
                 tasks.create_task(every(_SWEEP_SECONDS, Sweep(pool, projection, reach).run, stop)),
+                tasks.create_task(every(_SCHEDULES_SECONDS, ScheduledResets(pool, projection, reach).run, stop)),
+                tasks.create_task(every(_SCHEDULES_SECONDS, SeasonEnds(pool, reach).run, stop)),
+                tasks.create_task(every(_DELIVERIES_SECONDS, Deliveries(pool, post, reach).run, stop)),
                 tasks.create_task(every(_FIGURES_SECONDS, metrics.run, stop)),
                 tasks.create_task(every(_PURGE_SECONDS, purge.run, stop)),
             ]
@@ -144,7 +155,7 @@ def fault_point(point: str | None) -> Reach:
     if point is None:
         return lambda _step: None
     step, _, action = point.partition(":")
-    steps = (*STEPS, *SWEEP_STEPS)
+    steps = (*STEPS, *SWEEP_STEPS, *SCHEDULE_STEPS, *DELIVERY_STEPS)
     if step not in steps or action not in ("", "stop"):
         raise ValueError(f"FAULT_POINT must be one of {', '.join(steps)}, or one with :stop behind it, not {point!r}")
     reached_before = False

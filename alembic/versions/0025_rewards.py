@@ -22,6 +22,15 @@ def upgrade() -> None:
         comment="Who is told of the final ranks of a season's epochs. Written under the season's lock.",
     )
     op.create_table(
+        "epoch_hooks",
+        sa.Column("season_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("top", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("season_id", "epoch", name=op.f("epoch_hooks_pkey")),
+        comment="Epochs that are over and whose final ranks somebody is to be told of, until that is written down.",
+    )
+    op.create_table(
         "deliveries",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("season_id", sa.Text(collation="C"), nullable=False),
@@ -45,23 +54,9 @@ def upgrade() -> None:
     op.create_index("deliveries_season_id_epoch_key", "deliveries", ["season_id", "epoch"], unique=True)
     op.create_index("deliveries_pending_idx", "deliveries", ["next_at"], postgresql_where=sa.text("status = 'pending'"))
     op.create_index("deliveries_failed_idx", "deliveries", ["id"], postgresql_where=sa.text("status = 'failed'"))
-    op.add_column("season_epochs", sa.Column("reward_url", sa.Text(), nullable=True))
-    op.add_column("season_epochs", sa.Column("reward_top", sa.Integer(), nullable=True))
-    op.create_check_constraint(
-        op.f("season_epochs_reward_check"), "season_epochs", "(reward_url is null) = (reward_top is null)"
-    )
-    op.create_index(
-        "season_epochs_rewards_idx",
-        "season_epochs",
-        ["season_id", "epoch"],
-        postgresql_where=sa.text("reward_url is not null"),
-    )
 
 
 def downgrade() -> None:
     op.drop_table("deliveries")
+    op.drop_table("epoch_hooks")
     op.drop_table("reward_hooks")
-    op.drop_index("season_epochs_rewards_idx", "season_epochs")
-    op.drop_constraint(op.f("season_epochs_reward_check"), "season_epochs")
-    op.drop_column("season_epochs", "reward_top")
-    op.drop_column("season_epochs", "reward_url")

@@ -27,14 +27,7 @@ season_epochs = Table(
     # When its final ranks were settled: no score that was accepted for it is missing. null = not yet.
     Column("sealed_at", DateTime(timezone=True)),
     Column("players", Integer, nullable=False, server_default=text("0")),
-    # Who is to be told of how many of the best, as the season had it when the epoch ended; null once what is sent is
-    # written down (deliveries), and where nobody is to be told.
-    Column("reward_url", Text),
-    Column("reward_top", Integer),
     CheckConstraint("reason in ('reset', 'schedule', 'restart', 'close', 'end')", name="reason"),
-    CheckConstraint("(reward_url is null) = (reward_top is null)", name="reward"),
-    # Those that are still to be told of: few.
-    Index("season_epochs_rewards_idx", "season_id", "epoch", postgresql_where=text("reward_url is not null")),
     comment="Epochs that take no more scores.",
 )
 

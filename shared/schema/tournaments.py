@@ -63,6 +63,17 @@ reward_hooks = Table(
     comment="Who is told of the final ranks of a season's epochs. Written under the season's lock.",
 )
 
+epoch_hooks = Table(
+    "epoch_hooks",
+    metadata,
+    Column("season_id", ID, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    # As the season had them when the epoch ended.
+    Column("url", Text, nullable=False),
+    Column("top", Integer, nullable=False),
+    comment="Epochs that are over and whose final ranks somebody is to be told of, until that is written down.",
+)
+
 deliveries = Table(
     "deliveries",
     metadata,
