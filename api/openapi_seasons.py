@@ -112,9 +112,8 @@ def season() -> Json:
                 **_BEHIND,
             },
             description="What is left out is set as by default. Aggregation, order, windows and tieBreak are settled "
-            f"once there are scores. `metadata` is at most {MAX_METADATA_BYTES} bytes. `resets`: at which times of a wall "
-            "clock the season is emptied by itself and begins its next epoch. `rewards`: who is sent the final ranks of "
-            "each epoch.",
+            f"once there are scores. `metadata` is at most {MAX_METADATA_BYTES} bytes. `resets`: when the season is "
+            "emptied by itself and begins its next epoch. `rewards`: who is sent the final ranks of each.",
             requestBody={"required": True, "content": json_content(schema_of(SeasonBody), _BODY)},
         ),
         "delete": operation(

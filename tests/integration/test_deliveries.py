@@ -213,7 +213,7 @@ async def test_of_an_answer_no_more_than_its_head_is_read(receiver, worker, agai
 
 @pytest.mark.usefixtures("due")
 async def test_after_the_last_attempt_or_410_it_is_given_up_until_an_operator_says_otherwise(
-    receiver, worker, again, ask, pool
+    receiver, worker, ask, pool
 ):
     receiver.answers = [status(410)]
     await worker().run()
@@ -337,7 +337,7 @@ async def test_an_erased_player_is_not_in_what_is_still_to_be_sent(receiver, wor
 
 
 @pytest.mark.usefixtures("due")
-async def test_a_name_that_leads_into_the_own_network_is_not_followed(receiver, worker, again, ask):
+async def test_a_name_that_leads_into_the_own_network_is_not_followed(receiver, worker, ask):
     """Judged at each attempt, whatever the name said when it was put."""
     port = receiver.url.split(":")[2].split("/")[0]
     await worker(reach_of_targets="public").run()
