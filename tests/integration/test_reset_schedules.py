@@ -170,7 +170,7 @@ async def test_another_schedule_begins_with_its_next_moment(http, resets, make_d
     assert await ask(ENDED) == []
 
 
-async def test_a_clock_that_was_set_back_repeats_no_moment(http, resets, make_due, ask):
+async def test_a_clock_that_was_set_back_repeats_no_moment(http, make_due, ask):
     """The moment that was carried out lies ahead of the clock: the next one comes after it."""
     await put(http, resets={"cron": "0 * * * *"})
     await make_due(dt.timedelta(seconds=1))
