@@ -74,7 +74,8 @@ class ScheduledResets:
             await seasons.reset(conn, season_id, "schedule", archived=found.schedule.archive)
             self._reach("schedule_reset")
         await reset_schedules.note_fired(conn, season_id, found)
-        log.info("reset by schedule", season_id=season_id, due_at=found.at, next_at=found.next_at, over=found.over)
+        told = {"due_at": str(found.at), "next_at": str(found.next_at), "over": found.over}
+        log.info("reset by schedule", season_id=season_id, **told)
         return not found.over
 
 
