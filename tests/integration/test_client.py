@@ -54,9 +54,9 @@ def places(items):
     return [(item.rank, item.user_id, item.score) for item in items]
 
 
-def test_it_is_one_file_of_less_than_200_lines():
+def test_it_is_one_file_of_less_than_250_lines():
     (source,) = Path(leaderboard_client.__file__).parent.glob("**/*.py")
-    assert len(source.read_text(encoding="utf-8").splitlines()) < 200
+    assert len(source.read_text(encoding="utf-8").splitlines()) < 250
 
 
 async def test_a_season_is_made_set_closed_and_reset(board):

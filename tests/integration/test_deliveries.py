@@ -383,6 +383,21 @@ async def test_over_tls_the_receivers_certificate_must_be_right(
         assert len(receiver.received) == 1
 
 
+async def test_what_is_due_is_found_among_what_was_delivered(pool):
+    async with pool.connection() as conn:
+        await conn.execute(
+            "insert into deliveries (season_id, epoch, url, webhook_id, body, body_digest, body_bytes, status, next_at) "
+            "select 's' || n, 1, '', '', case when n > 19900 then ''::bytea end, '', 0, "
+            "case when n > 19900 then 'pending' else 'done' end, now() + (n - 19950) * interval '1 h' "
+            "from generate_series(1, 20000) as n"
+        )
+        await conn.execute("analyze deliveries")
+        plan = await (await conn.execute(f"explain {deliveries.CLAIM}", (30.0, 16))).fetchall()
+        assert len(await deliveries.claim(conn, 16)) == 16
+    assert any("deliveries_pending_idx" in row[0] for row in plan), plan
+    assert not any("Seq Scan" in row[0] for row in plan), plan
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """Of localhost, signed by itself, with its key."""

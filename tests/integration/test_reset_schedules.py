@@ -11,7 +11,7 @@ from conftest import CrashError, crashing_at
 from redis.exceptions import ResponseError
 from season_calls import SEASON, post, put, top
 
-from shared import keys
+from shared import keys, reset_schedules, rewards
 from shared.reconciliation import SeasonsUnreachableError
 from worker.schedules import SCHEDULE_STEPS, ScheduledResets, SeasonEnds
 from worker.upkeep import Audit, every
@@ -264,3 +264,21 @@ async def test_the_end_of_a_season_is_noted_once_where_somebody_asks_for_it(http
     await asyncio.gather(*(SeasonEnds(pool, lambda _step: None).run() for _ in range(3)))
     assert await ask("select season_id, epoch, reason, archived from season_epochs") == [("race", 1, "end", True)]
     assert await ask("select * from season_ends") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [(reset_schedules.DUE, "reset_schedules_next_at_idx"), (rewards.ENDED, "season_ends_due_at_idx")],
+)
+async def test_what_is_due_is_found_by_when_it_is(pool, query, index):
+    many = "from generate_series(1, 20000) as n"
+    async with pool.connection() as conn:
+        await conn.execute(f"insert into season_ends select 's' || n, now() + n * interval '1 h' {many}")
+        await conn.execute(
+            "insert into reset_schedules (season_id, cron, time_zone, archive, next_at) "
+            f"select 's' || n, '0 0 * * 1', 'UTC', false, now() + n * interval '1 h' {many}"
+        )
+        await conn.execute("analyze season_ends, reset_schedules")
+        plan = await (await conn.execute(f"explain {query}", (["s1"], 100))).fetchall()
+    assert any(index in row[0] for row in plan), plan
+    assert not any("Seq Scan" in row[0] for row in plan), plan
