@@ -12,7 +12,9 @@ from redis.exceptions import ResponseError
 from season_calls import SEASON, post, put, top
 
 from shared import keys, reset_schedules, rewards
+from shared.postgres import create_pool
 from shared.reconciliation import SeasonsUnreachableError
+from worker.app import worker_connection
 from worker.schedules import SCHEDULE_STEPS, ScheduledResets, SeasonEnds
 from worker.upkeep import Audit, every
 
@@ -197,16 +199,33 @@ async def test_there_is_no_reset_outside_the_seasons_times(http, resets, make_du
     assert (found["epoch"], found["nextReset"], found["previousReset"]) == (1, None, None)
 
 
-async def test_a_season_that_somebody_holds_keeps_no_other_from_its_reset(http, pool, resets, make_due, ask):
+async def test_a_season_that_somebody_holds_keeps_no_other_from_its_reset(
+    http, settings, pool, projection, make_due, ask
+):
+    """However long it would be waited for."""
     for season_id in "abc":
         await put(http, path=f"/v1/seasons/{season_id}", resets=WEEKLY)
         await make_due(HOUR, season_id)
-    async with pool.connection() as conn, conn.transaction():
-        await conn.execute("select from seasons where season_id = 'a' for update")
-        await resets.run()
-        assert await ask("select season_id from season_epochs order by 1") == [("b",), ("c",)]
-    await resets.run()
+    patient = settings.model_copy(update={"postgres_dsn": f"{settings.postgres_dsn}?options=-c%20lock_timeout%3D0"})
+    async with create_pool(worker_connection(patient), max_size=2, patience_seconds=60) as waiting:
+        async with pool.connection() as conn, conn.transaction():
+            await conn.execute("select from seasons where season_id = 'a' for update")
+            run = asyncio.create_task(ScheduledResets(waiting, projection, lambda _step: None).run())
+            while await ask("select season_id from season_epochs order by 1") != [("b",), ("c",)]:
+                assert not run.done()
+        await run
     assert await ask("select count(*) from season_epochs where season_id = 'a'") == [(1,)]
+
+
+async def test_a_season_that_stays_held_is_left_to_the_next_round(http, pool, resets, make_due, ask):
+    await put(http, resets=WEEKLY)
+    at = await make_due()
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute("select from seasons for update")
+        await resets.run()
+    assert moment((await http.get(SEASON)).json()["nextReset"]) == at
+    await resets.run()
+    assert await ask(ENDED) == [(1, "schedule", False)]
 
 
 async def test_a_season_that_redis_refuses_keeps_no_other_from_being_shown(http, redis, resets, make_due, add, drain):
@@ -234,13 +253,13 @@ async def test_putting_a_season_while_it_is_reset_by_schedule_waits_for_it(http,
     assert await ask("select deadlocks from pg_stat_database where datname = current_database()") == [(0,)]
 
 
-async def test_the_task_rests_until_the_next_moment_and_looks_for_new_ones_meanwhile(http, pool, projection, ask):
+async def test_the_task_rests_no_longer_than_until_the_next_moment(http, pool, projection, ask):
     stop = asyncio.Event()
     resets = ScheduledResets(pool, projection, lambda _step: None)
-    task = asyncio.create_task(every(0.5, resets.run, stop))
+    soon = now() + dt.timedelta(seconds=0.3)
+    await put(http, resets={"everyDays": 1, "startingAt": soon.isoformat()})
+    task = asyncio.create_task(every(3600, resets.run, stop))
     try:
-        soon = now() + dt.timedelta(seconds=1.2)
-        await put(http, resets={"everyDays": 1, "startingAt": soon.isoformat()})
         while not (ended := await ask("select ended_at from season_epochs")):
             await asyncio.sleep(0)
         assert ended[0][0] >= soon
