@@ -135,7 +135,7 @@ def create_app(settings: ServiceSettings) -> Front:
     seasons_api = SeasonsApi(intake, boards, top_cache, visibility, traced)
     games_api = GamesApi(intake, boards, top_cache, traced)
     reads = LedgerReads(pool, settings)
-    season_resources = SeasonResources(reads, boards, resets, top_cache)
+    season_resources = SeasonResources(reads, boards, resets, top_cache, settings.webhooks)
     rank_lookups = RankLookups(reads, boards)
     app = Starlette(
         routes=[

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from shared import seasons
+from shared import deliveries, seasons
 from shared.player_entries import of_player
 from shared.postgres import Connection
 from shared.scores import SeasonId, UserId
@@ -82,6 +82,7 @@ async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: 
     await conn.execute(_LEDGER, asked)
     for statement in (*_STATE, *_UNNAMED):
         await conn.execute(statement, asked)
+    await deliveries.forget_player(conn, season_id, user_id)
     await seasons.note_erased(conn, season_id)
     return len(scores)
 
