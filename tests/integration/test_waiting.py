@@ -111,6 +111,8 @@ async def test_what_is_asked_for_wrongly(http, drain):
         for query, status, code in wrong:
             response = await http.get(f"{SEASON}/leaderboard/{word}", params={"userId": "ann", **query})
             assert (response.status_code, response.json()["code"]) == (status, code), query
+    await http.post("/v1/seasons/other/scores", json={"userId": "ann", "delta": 1})
+    await drain()
     response = await http.get("/v1/seasons/other/leaderboard/top", params={"after": event_id})
     assert (response.status_code, response.json()["code"]) == (404, "event_not_found")
     for wait in ("2001", "-1", "soon"):
@@ -294,7 +296,8 @@ async def test_one_statement_asks_for_all_who_wait_and_none_where_nobody_does(vi
     assert visibility.looks == looks + 1
 
 
-async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool):
+async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool, monkeypatch):
+    monkeypatch.setattr("api.visibility._ONE_LOOK_SECONDS", NEVER)
     async with pool.connection() as conn:
         await ledger.create_seasons(conn, ["s"])
         (event_id,) = await ledger.append(conn, [Score("s", "ann", 1)])
