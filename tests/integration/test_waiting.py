@@ -14,7 +14,7 @@ from season_calls import SEASON
 from api.app import create_app
 from api.top_cache import TopCache
 from api.visibility import Visibility
-from shared import ledger
+from shared import events, ledger
 from shared.postgres import create_pool
 from shared.scores import MAX_SCORE, Score
 from worker.app import worker_connection
@@ -296,6 +296,35 @@ async def test_one_statement_asks_for_all_who_wait_and_none_where_nobody_does(vi
     assert visibility.looks == looks + 1
 
 
+async def test_who_asks_while_a_look_is_under_way_is_not_told_what_it_missed(visibility, pool, monkeypatch):
+    """An event that is committed meanwhile, and that somebody else has asked for too early."""
+    statuses, asked, told = events.statuses, asyncio.Event(), asyncio.Event()
+
+    async def held(conn, awaited):
+        found = await statuses(conn, awaited)
+        asked.set()
+        await told.wait()
+        return found
+
+    monkeypatch.setattr(events, "statuses", held)
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"])
+        early = visibility.wait("s", 1, NEVER)
+        await asked.wait()
+        assert await ledger.append(conn, [Score("s", "ann", 1)]) == [1]
+        late = visibility.wait("s", 1, NEVER)
+        monkeypatch.setattr(events, "known", nothing_is_known)
+        told.set()
+        assert await early == "unknown"
+        assert not late.done()
+        await conn.execute("update outbox set status = 'done'")
+        assert await late == "done"
+
+
+async def nothing_is_known(_conn, _awaited):
+    return set()
+
+
 async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool, monkeypatch):
     monkeypatch.setattr("api.visibility._ONE_LOOK_SECONDS", NEVER)
     async with pool.connection() as conn:
@@ -307,3 +336,4 @@ async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool,
     assert await visibility.wait("s", event_id, 0) == "pending"
     assert await visibility.wait("other", event_id, NEVER) == "unknown"
     assert (len(visibility), dict(visibility._waiting), visibility._once) == (0, {}, set())
+    assert visibility._joined == set()
