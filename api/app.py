@@ -19,8 +19,10 @@ from api.access import Access
 from api.board_changes import follow_changes
 from api.boards import Boards
 from api.endpoint import Traced, untraced
+from api.epochs_api import EpochsApi
 from api.errors import HANDLERS
 from api.events_api import EventsApi
+from api.exports import Exports
 from api.front import Front
 from api.games_api import GamesApi
 from api.gate import Gate
@@ -29,6 +31,7 @@ from api.intake import Intake
 from api.ledger_reads import LedgerReads
 from api.ledger_writes import LedgerWrites
 from api.metrics import ApiMetrics
+from api.moderation_api import ModerationApi
 from api.ops_api import OpsApi
 from api.ops_ledger import OpsLedger
 from api.ops_work import OpsWork
@@ -136,17 +139,20 @@ def create_app(settings: ServiceSettings) -> Front:
     rank_lookups = RankLookups(reads, boards)
     app = Starlette(
         routes=[
+            *EpochsApi(reads, boards).routes(),
             *seasons_api.routes(),
             *score_batches.routes(),
             *season_resources.routes(),
             *rank_lookups.routes(),
             *EventsApi(reads).routes(),
+            *ModerationApi(reads, wakeups).routes(),
             *StreamsApi(streams, states, time.monotonic).routes(),
             *games_api.routes(),
             *HealthApi(pool, client).routes(),
             metrics.route(),
             *OpsApi(ops_ledger).routes(),
             *OpsWork(ops_ledger).routes(),
+            *Exports(ops_ledger).routes(),
             openapi.route(),
             *docs_pages.routes(),
             *pages_site.routes(),

@@ -14,6 +14,8 @@ from shared.scores import MAX_NUMBER, MAX_USER_ID_LENGTH, EventId, parse_score, 
 
 _Member: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=TIE_LENGTH + MAX_USER_ID_LENGTH)]
 _EVENT: Final = msgspec.msgpack.Decoder(Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)])
+_MAX_DIGITS: Final = 10
+_MAX_NUMBER: Final = 2**31 - 1
 _PLACE: Final = msgspec.msgpack.Decoder(tuple[int, _Member, int])
 
 
@@ -54,6 +56,13 @@ def event_behind(cursor: str | None) -> EventId | None:
         return EventId(_EVENT.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))))
     except (ValueError, msgspec.MsgspecError) as error:
         raise _invalid_cursor() from error
+
+
+def number_of(cursor: str) -> int:
+    """The number behind which the next page begins. Raises InvalidRequestError."""
+    if cursor.isascii() and cursor.isdigit() and len(cursor) <= _MAX_DIGITS and int(cursor) <= _MAX_NUMBER:
+        return int(cursor)
+    raise _invalid_cursor()
 
 
 def _invalid_cursor() -> InvalidRequestError:

@@ -12,12 +12,12 @@ from api.answers import NO_STORE, Answer, json_answer
 from api.cursors import cursor_of_event, event_behind
 from api.endpoint import Call, Endpoint, whole_number_in
 from api.ledger_reads import LedgerReads
-from api.season_paths import ANY_SEASON, SHORTEST_SEASON, user_id_in_path
+from api.season_paths import ANY_SEASON, event_id_in_path, user_id_in_path
 from api.seasons_api import Moment
 from api.waiting import event_not_found
 from shared import events
 from shared.events import Effect, Event, Kind, State
-from shared.scores import EventId, SeasonId, parse_number
+from shared.scores import SeasonId
 
 DEFAULT_EVENTS: Final = 50
 MAX_EVENTS: Final = 500
@@ -60,7 +60,7 @@ class EventsApi:
         self._reads = reads
 
     def routes(self) -> list[Route]:
-        of_player = f"{SHORTEST_SEASON}/users/{{uid:anything}}/events"
+        of_player = f"{ANY_SEASON}/users/{{uid:anything}}/events"
         return [
             Route(of_player, Endpoint(self.of_player, Need.READ), methods=["GET"]),
             Route(f"{ANY_SEASON}/events/{{eid:anything}}", Endpoint(self.get, Need.READ), methods=["GET"]),
@@ -68,14 +68,14 @@ class EventsApi:
 
     async def get(self, call: Call) -> Answer:
         season_id = call.season_id
-        event_id = EventId(parse_number(call.scope["path_params"]["eid"], "eventId", "invalid_event_id"))
+        event_id = event_id_in_path(call)
         found = await self._reads.ask(lambda conn: events.find(conn, season_id, event_id))
         if found is None:
             raise event_not_found(season_id, event_id)
         return json_answer(_resource(season_id, found), headers=_NOW)
 
     async def of_player(self, call: Call) -> Answer:
-        season_id, user_id = call.season_id, user_id_in_path(call.scope["raw_path"], b"/users/", b"/events")
+        season_id, user_id = call.season_id, user_id_in_path(call)
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_EVENTS, lowest=1, highest=MAX_EVENTS)
         behind = event_behind(query.get("cursor"))

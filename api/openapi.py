@@ -15,8 +15,11 @@ from starlette.routing import Route
 from api import (
     openapi_batches,
     openapi_boards,
+    openapi_epochs,
     openapi_events,
+    openapi_exports,
     openapi_games,
+    openapi_moderation,
     openapi_ops,
     openapi_seasons,
     openapi_streams,
@@ -47,8 +50,10 @@ _STRUCTS: Final = (
     *(ScoreBody, Readiness, ErrorBody),
     *openapi_batches.STRUCTS,
     *openapi_boards.STRUCTS,
+    *openapi_epochs.STRUCTS,
     *openapi_events.STRUCTS,
     *openapi_games.STRUCTS,
+    *openapi_moderation.STRUCTS,
     *openapi_ops.STRUCTS,
     *openapi_seasons.STRUCTS,
     *openapi_streams.STRUCTS,
@@ -61,6 +66,9 @@ class Health(msgspec.Struct, frozen=True):
     """The body of /healthz."""
 
     status: str
+
+
+_ADMINISTERED: Final = ("/close", "/void", "/hide", "/unhide", "/moderations", "/export")
 
 
 def _link(operation: str, **parameters: str) -> Json:
@@ -111,8 +119,11 @@ def _paths() -> Json:
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
         **openapi_streams.paths(season),
+        **openapi_epochs.paths(season),
         **openapi_events.paths(season),
+        **openapi_exports.paths(season),
         **openapi_games.paths(),
+        **openapi_moderation.paths(season),
         **openapi_ops.paths(),
         season: openapi_seasons.season(),
         f"{season}/close": openapi_seasons.close(),
@@ -169,7 +180,7 @@ def need_of(path: str, method: str) -> Need:
     """What the endpoint needs; a test compares it with the routes."""
     if _tag(path) == "Service" or path == "/api/health":
         return Need.OPEN
-    if method in ("put", "delete") or path.endswith("/close") or path.startswith("/v1/ops/"):
+    if method in ("put", "delete") or path.endswith(_ADMINISTERED) or path.startswith("/v1/ops/"):
         return Need.ADMIN
     return Need.WRITE if method == "post" and path.endswith(("/scores", "/batch", "/score")) else Need.READ
 
@@ -181,7 +192,7 @@ def document() -> Json:
     for schema in schemas.values():
         for name, field in schema.get("properties", {}).items():
             field.update(BOUNDS.get(name, {}))
-    for name, bounds in openapi_games.FIELDS.items():
+    for name, bounds in (openapi_games.FIELDS | openapi_moderation.FIELDS).items():
         for field, bound in bounds.items():
             schemas[name]["properties"][field].update(bound)
     for name, fields in _EITHER.items():

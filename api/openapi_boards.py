@@ -14,8 +14,8 @@ from api.openapi_parts import (
     READ,
     SEASON,
     SID,
+    UID,
     USER,
-    USER_PATH,
     Json,
     answer,
     empty_answer,
@@ -193,7 +193,7 @@ def _user_ranks() -> Json:
         "userRanks",
         "A player's ranks in all seasons, a page at a time",
         [
-            USER_PATH,
+            UID,
             query("limit", limit, "How many seasons, at most.", DEFAULT_SEASONS),
             query("cursor", cursor, "nextCursor of the page before; left out: the first page.", SEASON),
             WINDOW,

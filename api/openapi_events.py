@@ -9,8 +9,10 @@ from api.events_api import DEFAULT_EVENTS, MAX_EVENTS, EventResource, PlayerEven
 from api.openapi_parts import (
     ANN,
     CURSOR,
+    EID,
+    EVENT_ID,
     SID,
-    USER_PATH,
+    UID,
     Json,
     answer,
     operation,
@@ -21,7 +23,6 @@ from api.waiting import DEFAULT_WAIT_MS, MAX_WAIT_MS
 
 STRUCTS: Final = (Queued, Applied, EventResource, PlayerEvents)
 
-EVENT_ID: Final[Json] = {"type": "string", "pattern": "^[1-9][0-9]{0,17}$"}
 
 _EVENT: Final[Json] = {
     **ANN,
@@ -69,18 +70,10 @@ def paths(season: str) -> Json:
 
 
 def _event() -> Json:
-    event_id = {
-        "name": "eid",
-        "in": "path",
-        "required": True,
-        "description": "The eventId that the service gave.",
-        "schema": EVENT_ID,
-        "example": "1041",
-    }
     return operation(
         "event",
         "What became of a score",
-        [SID, event_id],
+        [SID, EID],
         {200: answer("As it stands now.", schema_of(EventResource), _EVENT, "Cache-Control")},
         {
             400: ["invalid_season_id", "invalid_event_id"],
@@ -98,7 +91,7 @@ def _player_events() -> Json:
         "A player's scores in a season, newest first, a page at a time",
         [
             SID,
-            USER_PATH,
+            UID,
             query("limit", limit, "How many, at most.", DEFAULT_EVENTS),
             query("cursor", CURSOR, "nextCursor of the page before; left out: the first page."),
         ],

@@ -98,7 +98,7 @@ class RankLookups:
         return json_answer(Ranks(season_id, total, items, absent), headers=_NOW)
 
     async def of_user(self, call: Call) -> Answer:
-        user_id = user_id_in_path(call.scope["raw_path"], b"/users/", b"/ranks")
+        user_id = user_id_in_path(call)
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_SEASONS, lowest=1, highest=MAX_SEASONS)
         after = season_behind(query.get("cursor"))

@@ -9,9 +9,9 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from api.endpoint import Endpoint
+from api.endpoint import Call, Endpoint
 from shared.errors import InvalidRequestError
-from shared.scores import UserId, parse_user_id
+from shared.scores import EventId, UserId, parse_event_id, parse_user_id
 
 SEASONS: Final = "/v1/seasons"
 
@@ -19,7 +19,8 @@ SEASONS: Final = "/v1/seasons"
 class Anything(Convertor[str]):
     """Takes an empty id, one with an encoded slash or line break, so that it can be told what is wrong with it."""
 
-    regex = r"[\s\S]*"
+    # As little as it can be: of a path that could be read in two ways the later part is the player's id.
+    regex = r"[\s\S]*?"
 
     def convert(self, value: str) -> str:
         return value
@@ -32,15 +33,9 @@ class NothingElse(Anything):
     """The same, but for the paths below a season: those have methods of their own."""
 
     regex = (
-        r"(?![\s\S]*/(?:close|scores(?:/batch)?|leaderboard/(?:top|ranks?|around|stream)|events/[^/]*|users/[\s\S]*/events)$)"
+        r"(?![\s\S]*/(?:close|epochs|moderations|scores(?:/batch)?|(?:epochs|events|leaderboard|users)/[\s\S]*)$)"
         r"[\s\S]*"
     )
-
-
-class Shortest(Anything):
-    """The same, but ends where what follows it in the path first comes: a player's id behind it may hold that too."""
-
-    regex = r"[\s\S]*?"
 
 
 class OnlyItsMethod(Route):
@@ -69,19 +64,25 @@ class ByMethod:
 
 register_url_convertor("anything", Anything())
 register_url_convertor("nothing_else", NothingElse())
-register_url_convertor("shortest", Shortest())
 
 ANY_SEASON: Final = f"{SEASONS}/{{sid:anything}}"
-SHORTEST_SEASON: Final = f"{SEASONS}/{{sid:shortest}}"
-"""For paths with a player's id in them."""
 WRONG_SEASON: Final = f"{SEASONS}/{{sid:nothing_else}}"
 """An id that no season has, on none of the paths below a season."""
 
 
-def user_id_in_path(raw_path: bytes, before: bytes, behind: bytes) -> UserId:
-    """The player's id that stands between these in the path, as it was sent: the server would have decoded it whatever
-    its bytes are. Raises InvalidRequestError."""
+def event_id_in_path(call: Call) -> EventId:
+    """The ledger's id of the event that the path names. Raises InvalidRequestError."""
+    return parse_event_id(call.scope["path_params"]["eid"], "eventId")
+
+
+def user_id_in_path(call: Call) -> UserId:
+    """The player whom the path names, in whatever bytes: the server would have decoded them. Raises
+    InvalidRequestError."""
+    path, raw = call.scope["path"], call.scope["raw_path"]
+    # What follows the id holds nothing that is encoded.
+    behind = path[path.index("/users/") + len("/users/") + len(call.scope["path_params"]["uid"]) :].encode()
+    given = raw[raw.index(b"/users/") + len(b"/users/") :].removesuffix(behind)
     try:
-        return parse_user_id(unquote_to_bytes(raw_path.partition(before)[2].removesuffix(behind)).decode())
+        return parse_user_id(unquote_to_bytes(given).decode())
     except UnicodeDecodeError as error:
         raise InvalidRequestError("userId must be percent-encoded UTF-8", code="invalid_user_id") from error

@@ -13,7 +13,7 @@ import msgspec
 from api.endpoint import whole_number_in
 from api.visibility import Visibility
 from shared.errors import EventNotFoundError, InvalidRequestError
-from shared.scores import EventId, SeasonId, parse_number
+from shared.scores import EventId, SeasonId, parse_event_id
 
 MAX_WAIT_MS: Final = 2000
 DEFAULT_WAIT_MS: Final = 1000
@@ -37,7 +37,7 @@ async def pending_after(visibility: Visibility, season_id: SeasonId, query: dict
     EventNotFoundError where the season has no such event."""
     if "after" not in query:
         raise InvalidRequestError("wait goes with after=<eventId>, the score to wait for", code="invalid_wait")
-    event_id = EventId(parse_number(query["after"], "after", "invalid_event_id"))
+    event_id = parse_event_id(query["after"], "after")
     wait_ms = wait_ms_in(query, DEFAULT_WAIT_MS)
     word = await visibility.wait(season_id, event_id, wait_ms / 1000)
     if word == "unknown":

@@ -148,8 +148,8 @@ class Leaderboard(AbstractAsyncContextManager["Leaderboard"]):
     async def close_season(self, season_id: str) -> Season:
         return await self._ask(Season, "POST", _path("seasons", season_id, "/close"))
 
-    async def delete_season(self, season_id: str) -> None:
-        await self._ask(dict, "DELETE", _path("seasons", season_id))
+    async def delete_season(self, season_id: str, *, archive: bool = False) -> None:
+        await self._ask(dict, "DELETE", _path("seasons", season_id), archive="true" if archive else "")
 
     async def add(self, season_id: str, user_id: str, delta: int, wait: int = 0, **sent: Unpack[Sent]) -> Stored:
         body = Score(user_id, delta, **sent).body("delta")  # wait: until it is on the board, milliseconds, 2000 at most

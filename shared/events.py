@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Collection, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from shared.player_entries import of_player
 from shared.postgres import Connection
 from shared.scores import MAX_NUMBER, Aggregation, EventId, SeasonId, UserId
 
@@ -94,8 +95,8 @@ where event.id = %s and event.season_id = %s
 
 HISTORY: Final = f"""
 select {_SCORE}
-from score_events as event {_OF_SCORE}
-where event.season_id = %s and event.user_id = %s and event.id < %s
+from (select %s::text as season_id, %s::text as user_id) as asked cross join score_events as event {_OF_SCORE}
+where {of_player("event", season_id="asked.season_id", user_id="asked.user_id")} and event.id < %s
 order by event.id desc limit %s
 """  # noqa: S608 - constants
 
@@ -148,7 +149,8 @@ async def history(
 ) -> Sequence[Event]:
     """The player's `limit` newest scores of all epochs that the ledger has, newest first; `before`: of those before
     that one."""
-    asked = (season_id, user_id, MAX_NUMBER if before is None else before, limit)
+    before = EventId(MAX_NUMBER) if before is None else before
+    asked = (season_id, user_id, before, limit)
     return [Event(*row) for row in await (await conn.execute(HISTORY, asked)).fetchall()]
 
 

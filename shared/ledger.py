@@ -245,7 +245,7 @@ def _outcome(score: Score, refusal: Refusal | None, known: _Known | Literal["unk
 
 async def create_seasons(conn: Connection, season_ids: Sequence[str], rules: Rules = PLAIN) -> None:
     """Make sure that each season has its row; who is new gets the rules. Rows of seasons are never deleted."""
-    await conn.execute(_CREATE_SEASONS, (*rules, list(season_ids)))
+    await conn.execute(_CREATE_SEASONS, (*rules.chosen, list(season_ids)))
 
 
 async def purge_keys(conn: Connection, retention_hours: float, limit: int) -> int:

@@ -73,6 +73,11 @@ async def test_a_season_is_made_set_closed_and_reset(board):
     assert await board.delete_season("monza") is None
     assert ((await board.season("monza")).state, (await board.season("monza")).epoch) == ("open", 2)
     assert (await board.put_season("monza")).metadata is None
+    await board.delete_season("monza", archive=True)  # without a score there is nothing to archive
+    assert (await board.season("monza")).epoch == 3
+    await board.add("monza", "ann", 1)
+    await board.delete_season("monza", archive=True)
+    assert (await board.season("monza")).epoch == 4
 
 
 async def test_seasons_come_page_by_page(board):
