@@ -337,3 +337,45 @@ async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool,
     assert await visibility.wait("other", event_id, NEVER) == "unknown"
     assert (len(visibility), dict(visibility._waiting), visibility._once) == (0, {}, set())
     assert visibility._joined == set()
+
+
+@pytest.mark.usefixtures("for_ever")
+async def test_what_operators_do_is_waited_for_too_and_who_is_hidden_has_no_rank(http, drain, eventually):
+    why = {"reason": "used a speed hack"}
+    first = await event_id_of(http, delta=5)
+    await event_id_of(http, delta=2)
+    await drain()
+
+    async def waited_for(asked):
+        assert asked.status_code == 202, asked.text
+        event_id = asked.json()["eventId"]
+        assert (await http.get(f"{SEASON}/events/{event_id}")).json()["state"] == "pending"
+        reading = asyncio.create_task(read(http, after=event_id))
+        await drain()
+        found = await reading
+        assert found["pending"] is False
+        told = (await http.get(f"{SEASON}/events/{event_id}")).json()
+        assert told["state"] == "done"
+        return [item["score"] for item in found["items"]], told
+
+    async def effects():
+        items = (await http.get(f"{SEASON}/users/ann/events")).json()["items"]
+        return [(item["state"], item["effect"]) for item in items]
+
+    scores, told = await waited_for(await http.post(f"{SEASON}/events/{first}/void", json=why))
+    assert (scores, told["type"], told["target"], told["userId"]) == ([2], "void", first, "ann")
+    assert (await read(http, after=first))["pending"] is False
+    assert await effects() == [("done", "counted"), ("voided", "voided")]
+    scores, told = await waited_for(await http.post(f"{SEASON}/users/ann/hide", json=why))
+    assert (scores, told["type"]) == ([], "hide")
+    sent = asyncio.create_task(send(http, wait=1, delta=1))
+    await eventually(STORED)
+    await drain()
+    body = (await sent).json()
+    assert (body["queued"], body["score"], body["rank"], body["previousRank"]) == (False, None, None, None)
+    assert (await effects())[:2] == [("done", "counted")] * 2
+    scores, told = await waited_for(await http.delete(f"{SEASON}/users/ann", params=why))
+    assert (scores, told["type"], told["userId"]) == ([], "erase", None)
+    assert await effects() == []
+    response = await http.get(f"{SEASON}/leaderboard/top", params={"after": first})
+    assert (response.status_code, response.json()["code"]) == (404, "event_not_found")
