@@ -386,7 +386,8 @@ async def test_over_tls_the_receivers_certificate_must_be_right(
 async def test_what_is_due_is_found_among_what_was_delivered(pool):
     async with pool.connection() as conn:
         await conn.execute(
-            "insert into deliveries (season_id, epoch, url, webhook_id, body, body_digest, body_bytes, status, next_at) "
+            "insert into deliveries "
+            "(season_id, epoch, url, webhook_id, body, body_digest, body_bytes, status, next_at) "
             "select 's' || n, 1, '', '', case when n > 19900 then ''::bytea end, '', 0, "
             "case when n > 19900 then 'pending' else 'done' end, now() + (n - 19950) * interval '1 h' "
             "from generate_series(1, 20000) as n"
