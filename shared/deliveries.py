@@ -40,6 +40,7 @@ _RANKS: Final = """
 select rank, user_id, score from final_ranks where season_id = %s and epoch = %s order by rank limit %s
 """
 
+# An epoch that ended, was told of, and was reset afterwards is not told of again.
 _WRITE: Final = """
 insert into deliveries (season_id, epoch, url, webhook_id, body, body_digest, body_bytes)
 values (%s, %s, %s, %s, %s, %s, %s) on conflict (season_id, epoch) do nothing

@@ -25,13 +25,11 @@ where season.season_id = %s and hook.season_id = season.season_id and hook.epoch
     select from season_epochs as ended where ended.season_id = hook.season_id and ended.epoch = hook.epoch)
 """
 
-# An epoch that was closed, or came to its end, is told of once, not at the reset behind it again.
+# Also at the reset behind an epoch that was closed, or came to its end: that it is told of once, deliveries see to.
 _NOTE: Final = """
 insert into epoch_hooks (season_id, epoch, url, top)
 select season_id, epoch, url, top from seasons join reward_hooks using (season_id)
 where season_id = %s
-  and not exists (
-    select from deliveries where deliveries.season_id = seasons.season_id and deliveries.epoch = seasons.epoch)
 on conflict (season_id, epoch) do nothing
 """
 
