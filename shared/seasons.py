@@ -46,7 +46,12 @@ where season_id = any(%s) returning season_id, token
 
 _ADVANCE_BEYOND = "update seasons set token = greatest(token, %s) + 1 where season_id = %s returning token"
 
-_NEXT_EPOCH = "update seasons set epoch = epoch + 1 where season_id = %s"
+# Until when the epoch that ends was the current one: a closed season shows its board until it is reset.
+_NEXT_EPOCH = """
+with season as (update seasons set epoch = epoch + 1 where season_id = %s returning season_id, epoch)
+update season_epochs as ended set left_at = clock_timestamp() from season
+where ended.season_id = season.season_id and ended.epoch = season.epoch - 1
+"""
 
 _OPEN = "update seasons set closed_at = null where season_id = %s and closed_at is not null"
 

@@ -19,6 +19,8 @@ season_epochs = Table(
     # null = from before this was noted.
     Column("began_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True), nullable=False),
+    # When the next one began; later than the end where it was closed first, null = at the end.
+    Column("left_at", DateTime(timezone=True)),
     # reset = DELETE, schedule = a reset by the season's schedule, restart = other rules, close = POST …/close,
     # end = its endsAt came.
     Column("reason", Text, nullable=False),
