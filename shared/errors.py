@@ -58,6 +58,13 @@ class ConflictError(LeaderboardError):
     code = "conflict"
 
 
+class EpochGoneError(LeaderboardError):
+    """The season was in an epoch then whose scores are no longer there."""
+
+    status = 410
+    code = "epoch_gone"
+
+
 class BodyTooLargeError(LeaderboardError):
     status = 413
     code = "body_too_large"

@@ -35,7 +35,6 @@ def upgrade() -> None:
         sa.Column("players", sa.Integer(), nullable=False),
         sa.Column("unsettled", sa.ARRAY(sa.Text()), nullable=False),
         sa.Column("erased", sa.ARRAY(sa.Integer()), server_default=sa.text("'{}'"), nullable=False),
-        sa.Column("patch_floor", sa.BigInteger(), nullable=False),
         sa.Column("made_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("snapshot_id", name=op.f("snapshots_pkey")),
         comment="Moments whose standings were kept, so that a board as of a moment needs no more than what came since.",

@@ -37,8 +37,6 @@ snapshots = Table(
     Column("unsettled", ARRAY(Text), nullable=False),
     # Places that are nobody's any more: their players were erased.
     Column("erased", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
-    # That of the season when it was made.
-    Column("patch_floor", BigInteger, nullable=False),
     Column("made_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Index("snapshots_season_id_epoch_as_of_idx", "season_id", "epoch", "as_of", unique=True),
     comment="Moments whose standings were kept, so that a board as of a moment needs no more than what came since.",
