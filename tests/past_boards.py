@@ -62,7 +62,7 @@ class History:
         happens = self.rng.choices(
             [self.scores, self.void, self.apply, self.hide, self.fail, self.settle_failed, self.discard, self.keep]
             + [self.erase, self.reset],
-            [12, 3, 2, 2, 2, 2, 1, 5, 1, 0.5],
+            [12, 3, 2, 4, 2, 2, 1, 5, 1, 0.5],
         )[0]
         await happens()
         self.moments.append(self.now)
@@ -105,9 +105,11 @@ class History:
                 await self.conn.execute("update score_events set voided_at = %s where id = %s", (self.now, event[0]))
 
     async def apply(self):
-        """A void that was pending, or failed and is tried again, takes effect as of when it was asked for."""
+        """A void that was pending, or failed and is tried again, takes effect as of when it was asked for; or never."""
         number, target = await self.of_outbox("target is not null and status in ('pending', 'failed')")
-        if number is not None:
+        if number is not None and self.rng.random() < 0.3:
+            await self.conn.execute("update outbox set status = 'discarded' where id = %s", (number,))
+        elif number is not None:
             await self.conn.execute("delete from outbox where id = %s", (number,))
             query = "update moderations set applied_at = %s where id = %s returning requested_at"
             (at,) = await (await self.conn.execute(query, (self.now, number))).fetchone()
@@ -116,7 +118,7 @@ class History:
 
     async def hide(self):
         applied = self.rng.random() < 0.6
-        await self.moderate(self.rng.choice(("hide", "hide", "unhide")), self.rng.choice(NAMES), None, applied=applied)
+        await self.moderate(self.rng.choice(("hide", "unhide")), self.rng.choice(NAMES[:6]), None, applied=applied)
 
     async def fail(self):
         if event := await self.any_event("discarded_at is null and id not in (select id from outbox)"):
@@ -136,11 +138,19 @@ class History:
         if event := await self.any_event():
             await self.conn.execute("update score_events set discarded_at = %s where id = %s", (self.now, event[0]))
 
-    async def keep(self):
+    async def last_id(self):
         (last,) = await (await self.conn.execute("select last_value from score_events_id_seq")).fetchone()
+        return last
+
+    async def keep(self):
+        """Scores that come while it begins are in it, and above its lowest id."""
+        last = await self.last_id()
+        if self.rng.random() < 0.5:
+            await self.scores()
         self.now += STEP
+        high_id = await self.last_id() + self.rng.randint(0, 2)
         made = await snapshots.keep(
-            self.conn, self.season_id, self.now, after=self.low_id, low_id=last, high_id=last + self.rng.randint(0, 2)
+            self.conn, self.season_id, self.now, after=self.low_id, low_id=last, high_id=high_id
         )
         assert made is not None
         self.low_id, self.snapshots = last, self.snapshots + 1
