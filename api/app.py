@@ -40,6 +40,7 @@ from api.seasons_api import SeasonsApi
 from api.stream_states import States
 from api.streams import Streams
 from api.streams_api import StreamsApi
+from api.time_travel import TimeTravel
 from api.top_cache import TopCache
 from shared import garbage, open_files
 from shared.lifetime import die_with_parent
@@ -125,9 +126,9 @@ def create_app(settings: ServiceSettings) -> Front:
             await pool.close()
             close_traces()
 
-    seasons_api = SeasonsApi(intake, boards, top_cache, traced)
-    games_api = GamesApi(intake, boards, top_cache, traced)
     reads = LedgerReads(pool, settings)
+    seasons_api = SeasonsApi(intake, boards, top_cache, TimeTravel(reads, boards), traced)
+    games_api = GamesApi(intake, boards, top_cache, traced)
     season_resources = SeasonResources(reads, boards, resets, top_cache)
     rank_lookups = RankLookups(reads, boards)
     app = Starlette(

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
-from shared import ledger, outbox, seasons
+from shared import ledger, outbox, seasons, snapshots
 from shared.postgres import Connection, Pool
 
 _CHUNK: Final = 2000
@@ -36,6 +36,7 @@ class Purge:
             self._steps["idempotency keys"] = partial(_keys, retention_hours=key_retention_hours)
         self._steps["minutes of ended epochs"] = partial(_ended, table="window_buckets")
         self._steps["standings of ended epochs"] = partial(_ended, table="standings")
+        self._steps["snapshots of ended epochs"] = _snapshots
         self._steps["ledger rows of ended epochs"] = partial(_ended, table="score_events")
 
     @property
@@ -64,4 +65,9 @@ async def _keys(conn: Connection, _after: int, *, retention_hours: float) -> out
 
 async def _ended(conn: Connection, _after: int, *, table: seasons.EpochTable) -> outbox.Purged:
     deleted = await seasons.purge_ended_epochs(conn, table, _CHUNK)
+    return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)
+
+
+async def _snapshots(conn: Connection, _after: int) -> outbox.Purged:
+    deleted = await snapshots.purge(conn, _CHUNK)
     return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)

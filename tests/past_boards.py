@@ -60,8 +60,10 @@ class History:
     async def step(self):
         self.now += STEP
         happens = self.rng.choices(
-            [self.scores, self.void, self.apply, self.hide, self.fail, self.settle_failed, self.discard, self.keep]
-            + [self.erase, self.reset],
+            [
+                *(self.scores, self.void, self.apply, self.hide, self.fail, self.settle_failed, self.discard),
+                *(self.keep, self.erase, self.reset),
+            ],
             [12, 3, 2, 4, 2, 2, 1, 5, 1, 0.5],
         )[0]
         await happens()

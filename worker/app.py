@@ -21,6 +21,7 @@ from worker.health import health_server
 from worker.loop import Loop
 from worker.metrics import WorkerMetrics
 from worker.scrub import Scrub
+from worker.snapshots import SNAPSHOT_STEPS, Snapshots
 from worker.sweep import SWEEP_STEPS, Sweep
 from worker.upkeep import Audit, FloorSweep, Purge, every
 
@@ -28,11 +29,14 @@ _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _SCRUB_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 1.0
+_SNAPSHOTS_SECONDS: Final = 5.0
 _REDIS_SECONDS: Final = 2.0
 _FIGURES_SECONDS: Final = 5.0
-_CONNECTIONS: Final = 9
-"""Two lanes of batches, floor, audit, sweep of windows, purge, scrub, figures, /readyz."""
+_CONNECTIONS: Final = 10
+"""Two lanes of batches, floor, audit, sweep of windows, purge, scrub, snapshots, figures, /readyz."""
 _STATEMENT_SECONDS: Final = 10
+_SNAPSHOT_STATEMENT_SECONDS: Final = 300
+"""A season of ten million players takes about two minutes."""
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
 
@@ -49,6 +53,17 @@ def worker_connection(settings: ServiceSettings) -> str:
         idle_in_transaction_ms=15_000,
         # Before a table's first statistics a bitmap looks cheaper to the planner; each claim would sort the backlog.
         enable_bitmapscan="off",
+    )
+
+
+def snapshot_connection(settings: ServiceSettings) -> str:
+    """How snapshots are made: by a session that may take its time, and holds no lock but at its end."""
+    return connection_settings(
+        settings.postgres_dsn,
+        "snapshots",
+        statement_ms=_SNAPSHOT_STATEMENT_SECONDS * 1000,
+        lock_ms=5000,
+        idle_in_transaction_ms=15_000,
     )
 
 
@@ -94,6 +109,9 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
             if settings.scrub_players_per_second:
                 scrub = Scrub(pool, projection, settings.scrub_players_per_second, stop)
                 upkeep.append(tasks.create_task(every(_SCRUB_SECONDS, scrub.run, stop)))
+            if settings.snapshot_events:
+                kept = Snapshots(pool, snapshot_connection(settings), settings.snapshot_events, reach)
+                upkeep.append(tasks.create_task(every(_SNAPSHOTS_SECONDS, kept.run, stop)))
             log.info("worker started", batch_size=settings.outbox_batch_size, poll_ms=settings.outbox_poll_ms)
             await stop.wait()
             asyncio.get_running_loop().call_later(_FINISH_SECONDS + 0.5, _leave)
@@ -144,7 +162,7 @@ def fault_point(point: str | None) -> Reach:
     if point is None:
         return lambda _step: None
     step, _, action = point.partition(":")
-    steps = (*STEPS, *SWEEP_STEPS)
+    steps = (*STEPS, *SWEEP_STEPS, *SNAPSHOT_STEPS)
     if step not in steps or action not in ("", "stop"):
         raise ValueError(f"FAULT_POINT must be one of {', '.join(steps)}, or one with :stop behind it, not {point!r}")
     reached_before = False
