@@ -36,6 +36,7 @@ BOUNDS: Final[dict[str, Json]] = {
     "delta": {**_SCORE, "not": {"const": 0}},
     "score": _SCORE,
     "rank": {"minimum": 1},
+    "previousRank": {"minimum": 1},
     "range": {"minimum": 0, "maximum": scores.MAX_AROUND_RANGE},
     "players": {"minimum": 0},
     "metadata": {"type": ["object", "null"]},
@@ -68,6 +69,9 @@ _MESSAGES: Final = {
     "season_not_found": "there is no season spring-26: PUT makes one, and so does a first score",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
+    "invalid_moment": "asOf must be a moment as 2026-03-01T12:00:00Z or 2026-03-01T13:00:00%2B01:00, not 'noon'",
+    "epoch_gone": "what season spring-26 was at that moment is gone: it was reset since then, and that epoch not "
+    "archived",
     "invalid_ties": "ties must be one of ordinal and competition, not 'dense'",
     "invalid_range": "range must be a whole number from 0 to 100, not '-1'",
     "invalid_query": "the query string must be percent-encoded UTF-8 of at most 32 parameters",
@@ -135,9 +139,10 @@ HEADERS: Final[Json] = {
         "schema": {"type": "string", "pattern": '^"[0-9a-f]{16}"$'},
     },
     "Cache-Control": {
-        "description": "no-cache: a cache asks each time whether it still holds. no-store: true at this moment only.",
+        "description": "no-cache: a cache asks each time whether it still holds. no-store: true at this moment only. "
+        "max-age: of a moment that is over.",
         "required": True,
-        "schema": {"type": "string", "enum": ["no-cache", "no-store"]},
+        "schema": {"type": "string", "enum": ["no-cache", "no-store", "max-age=60"]},
     },
     "WWW-Authenticate": {"description": "As RFC 6750 has it.", "required": True, "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},

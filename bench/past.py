@@ -24,6 +24,9 @@ from shared import snapshots
 SEASON: Final = "past"
 TABLES: Final = ("score_events", "snapshot_standings")
 
+_CREATE: Final = """
+insert into seasons (season_id, aggregation, sort_order, windows, tie_break) values (%s, %s, %s, %s, %s)
+"""
 _SCORES: Final = """
 insert into score_events (season_id, epoch, user_id, delta)
 select %s, 1, 'player-' || 1 + (random() * (%s - 1))::int, 1 + (random() * 1000000)::int from generate_series(1, %s)
