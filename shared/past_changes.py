@@ -69,7 +69,7 @@ with failed as materialized (
     offset 0
   ) as event
 ), excluded as materialized (
-  select user_id from replayed union select user_id from amended union select user_id from hidden
+  select user_id from replayed union select user_id from amended union select user_id from hidden order by user_id
 ), known as materialized (
   select entry.* from excluded cross join lateral (
     select user_id, score, tie_at, tie_by, reached_by from snapshot_standings
@@ -81,7 +81,7 @@ with failed as materialized (
     select user_id, {{aggregates}} from (
       select user_id, score, at, id from replayed
       union all
-      select user_id, score, {{at}} as at, {{by}} as id from known where user_id in (select user_id from replayed)
+      select user_id, score, {{at}} as at, {{by}} as id from known where user_id not in (select user_id from amended)
       union all
       select user_id, score, at, id from recounted
     ) as event

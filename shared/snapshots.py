@@ -49,6 +49,7 @@ _SEASON: Final = """
 select patch_floor, epoch, aggregation, sort_order, windows, tie_break from seasons where season_id = %s
 """
 
+# In the order of ids, by which players are looked up: those who came since, all in one go.
 _MAKE: Final = """
 , made as (
   insert into snapshots (season_id, epoch, as_of, low_id, high_id, players, unsettled)
@@ -66,6 +67,7 @@ from made cross join (
   union all
   select user_id, score, tie_at, tie_by, reached_by from changed
 ) as merged
+order by user_id
 """
 
 # Who erases a player holds the season's lock and leaves it another floor: either that is done, or it waits for our
