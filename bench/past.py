@@ -102,7 +102,7 @@ async def run(players: int, later: Sequence[int], rules: Sequence[str], requests
             print(f"{table}: {size / rows:.0f} bytes a row")
         print(f"\n{'ms':<26}{'median':>9}{'most':>9}")
         print(f" no snapshot yet, {players:,} scores")
-        await ask_all(stack, players, before, before, 3)
+        await ask_all(stack, players, before, before, 1)
         for scores in (0, *later):
             if scores:
                 await stack.conn.execute(_SCORES, (SEASON, players, scores))

@@ -25,7 +25,7 @@ async def test_boards_at_every_moment_are_what_the_ledger_says(pool, rules):
             for moment in rng.sample(history.moments, 16):
                 await assert_equal_at(conn, history, moment, rng)
             kept += history.snapshots
-    assert kept > 5
+    assert kept > 2
 
 
 @pytest.fixture
