@@ -56,11 +56,13 @@ class TaggedAnswer:
 
     __slots__ = ("_tag", "_unchanged", "_whole", "body", "name")
 
-    def __init__(self, body: bytes, content_type: bytes = JSON, further: Sequence[Header] = ()) -> None:
+    def __init__(
+        self, body: bytes, content_type: bytes = JSON, further: Sequence[Header] = (), *, cache: Header = _NO_CACHE
+    ) -> None:
         self.body = body
         self.name = name_of(body)
         self._tag = b'"%b"' % self.name
-        headers = ((b"etag", self._tag), _NO_CACHE, *further)
+        headers = ((b"etag", self._tag), cache, *further)
         self._whole = Answer(200, body, headers, content_type)
         self._unchanged = Answer(304, b"", headers)
 

@@ -44,6 +44,7 @@ from api.seasons_api import SeasonsApi
 from api.stream_states import States
 from api.streams import Streams
 from api.streams_api import StreamsApi
+from api.time_travel import TimeTravel
 from api.top_cache import TopCache
 from api.visibility import Visibility
 from shared import garbage, open_files
@@ -132,9 +133,11 @@ def create_app(settings: ServiceSettings) -> Front:
             await pool.close()
             close_traces()
 
-    seasons_api = SeasonsApi(intake, boards, top_cache, visibility, traced)
-    games_api = GamesApi(intake, boards, top_cache, traced)
     reads = LedgerReads(pool, settings)
+    seasons_api = SeasonsApi(
+        intake, boards, top_cache, visibility, time_travel=TimeTravel(reads, boards), traced=traced
+    )
+    games_api = GamesApi(intake, boards, top_cache, traced)
     season_resources = SeasonResources(reads, boards, resets, top_cache, settings.webhooks)
     rank_lookups = RankLookups(reads, boards)
     app = Starlette(

@@ -24,6 +24,7 @@ from api.openapi_parts import (
     query,
     schema_of,
 )
+from api.past_answers import AroundScoreThen, AroundThen, PlayerThen, RankThen, TopThen
 from api.rank_lookups import (
     DEFAULT_SEASONS,
     MAX_SEASONS,
@@ -37,11 +38,15 @@ from api.seasons_api import Around, AroundScore, Rank, Top
 from shared import scores
 from shared.windows import WINDOWS
 
-STRUCTS: Final = (Top, Rank, Around, AroundScore, RanksBody, Ranks, PlayerRank, UserRanks, SeasonRank)
+STRUCTS: Final = (
+    *(Top, Rank, Around, AroundScore, RanksBody, Ranks, PlayerRank, UserRanks, SeasonRank),
+    *(TopThen, RankThen, AroundThen, AroundScoreThen, PlayerThen),
+)
 
 _RANKED: Final = {"rank": 1, "userId": "ann", "score": 25}
 _PLACE: Final = {"rank": 1, "score": 25, "percentile": 100.0}
 _QUERY: Final = ["invalid_ties", "invalid_query"]
+_READ_LEDGER: Final = {503: [*READ[503], "postgres_unavailable"]}
 TIES_QUERY: Final = query(
     "ties",
     {"type": "string", "enum": list(TIES), "default": "ordinal"},
@@ -52,6 +57,11 @@ WINDOW: Final = query(
     "window",
     {"type": "string", "enum": list(WINDOWS)},
     "What was reached within the last hours or days, in seasons with windows; left out: of all time.",
+)
+_MOMENT: Final = {"type": "string", "format": "date-time"}
+THEN: Final = (
+    query("asOf", _MOMENT, "The board as it was then, by the ledger; of all time only. A moment until now."),
+    query("movementSince", _MOMENT, "With each player's rank of then, and how many ranks higher it is now."),
 )
 
 
@@ -73,6 +83,7 @@ def limit_of_top() -> Json:
 
 def _top() -> Json:
     offset = {"type": "integer", "minimum": 0, "maximum": scores.MAX_OFFSET, "default": 0}
+    either = {"anyOf": [schema_of(Top), schema_of(TopThen)]}
     found = {"seasonId": SEASON, "items": [_RANKED], "totalPlayers": 1, "nextCursor": None}
     return operation(
         "top",
@@ -85,10 +96,11 @@ def _top() -> Json:
             WINDOW,
             TIES_QUERY,
             *AFTER,
+            *THEN,
             IF_NONE_MATCH,
         ],
         {
-            200: answer("An unknown season is an empty board.", schema_of(Top), found, "ETag", "Cache-Control"),
+            200: answer("An unknown season is an empty board.", either, found, "ETag", "Cache-Control"),
             304: empty_answer("The answer at hand still holds.", "ETag", "Cache-Control"),
         },
         {
@@ -99,11 +111,13 @@ def _top() -> Json:
                 "invalid_cursor",
                 "invalid_window",
                 *WAIT_CODES,
+                "invalid_moment",
                 *_QUERY,
             ],
             404: ["event_not_found"],
             409: ["windows_off"],
-            **READ,
+            410: ["epoch_gone"],
+            **_READ_LEDGER,
         },
     )
 
@@ -113,20 +127,25 @@ def _rank() -> Json:
     return operation(
         "rank",
         "A player's rank, 1 = best",
-        [SID, USER, WINDOW, TIES_QUERY, *AFTER],
-        {200: answer("The player's place.", schema_of(Rank), found, "Cache-Control")},
+        [SID, USER, WINDOW, TIES_QUERY, *AFTER, *THEN],
+        {200: answer("The player's place.", {"anyOf": [schema_of(Rank), schema_of(RankThen)]}, found, "Cache-Control")},
         {
-            400: ["invalid_season_id", "invalid_user_id", "invalid_window", *WAIT_CODES, *_QUERY],
+            400: [
+                *("invalid_season_id", "invalid_user_id", "invalid_window", "invalid_moment"),
+                *(*WAIT_CODES, *_QUERY),
+            ],
             404: ["not_on_board", "event_not_found"],
             409: ["windows_off"],
-            **READ,
+            410: ["epoch_gone"],
+            **_READ_LEDGER,
         },
     )
 
 
 def _around() -> Json:
     size = {"type": "integer", **BOUNDS["range"], "default": scores.DEFAULT_AROUND_RANGE}
-    either = {"anyOf": [schema_of(Around), schema_of(AroundScore)]}
+    structs = (Around, AroundScore, AroundThen, AroundScoreThen)
+    either = {"anyOf": [schema_of(struct) for struct in structs]}
     example = {**ANN, "range": 5, "items": [_RANKED]}
     found = answer("Fewer at the edges; all of one moment.", either, example, "Cache-Control")
     return operation(
@@ -140,6 +159,7 @@ def _around() -> Json:
             WINDOW,
             TIES_QUERY,
             *AFTER,
+            *THEN,
         ],
         {200: found},
         {
@@ -150,11 +170,13 @@ def _around() -> Json:
                 "invalid_range",
                 "invalid_window",
                 *WAIT_CODES,
+                "invalid_moment",
                 *_QUERY,
             ],
             404: ["not_on_board", "event_not_found"],
             409: ["windows_off"],
-            **READ,
+            410: ["epoch_gone"],
+            **_READ_LEDGER,
         },
     )
 

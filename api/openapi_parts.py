@@ -38,6 +38,7 @@ BOUNDS: Final[dict[str, Json]] = {
     "delta": {**_SCORE, "not": {"const": 0}},
     "score": _SCORE,
     "rank": {"minimum": 1},
+    "previousRank": {"minimum": 1},
     "range": {"minimum": 0, "maximum": scores.MAX_AROUND_RANGE},
     "players": {"minimum": 0},
     "metadata": {"type": ["object", "null"]},
@@ -87,6 +88,9 @@ _MESSAGES: Final = {
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
     "invalid_format": "format must be one of ndjson and csv, not 'xlsx'",
+    "invalid_moment": "asOf must be a moment as 2026-03-01T12:00:00Z or 2026-03-01T13:00:00%2B01:00, not 'noon'",
+    "epoch_gone": "what season spring-26 was at that moment is gone: it was reset since then, and that epoch not "
+    "archived",
     "invalid_ties": "ties must be one of ordinal and competition, not 'dense'",
     "invalid_range": "range must be a whole number from 0 to 100, not '-1'",
     "invalid_query": "the query string must be percent-encoded UTF-8 of at most 32 parameters",
@@ -170,9 +174,10 @@ HEADERS: Final[Json] = {
         "schema": {"type": "string", "pattern": '^"[0-9a-f]{16}"$'},
     },
     "Cache-Control": {
-        "description": "no-cache: a cache asks each time whether it still holds. no-store: true at this moment only.",
+        "description": "no-cache: a cache asks each time whether it still holds. no-store: true at this moment only. "
+        "max-age: of a moment that is over.",
         "required": True,
-        "schema": {"type": "string", "enum": ["no-cache", "no-store"]},
+        "schema": {"type": "string", "enum": ["no-cache", "no-store", "max-age=60"]},
     },
     "X-Season-Epoch": {"description": "The season's epoch.", "required": True, "schema": {"type": "integer"}},
     "X-Exported-At": {

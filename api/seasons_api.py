@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Protocol, TypeAlias
 
 import msgspec
 from starlette.routing import Route
@@ -105,17 +105,35 @@ class AroundScore(msgspec.Struct, frozen=True, rename="camel"):
     pending: Pending = msgspec.UNSET
 
 
+class PastBoards(Protocol):
+    """Answers what is asked about another moment than now (`api.time_travel`)."""
+
+    async def top(self, call: Call, query: dict[str, str]) -> Answer: ...
+
+    async def rank(self, call: Call, query: dict[str, str]) -> Answer: ...
+
+    async def around(self, call: Call, query: dict[str, str]) -> Answer: ...
+
+
 class SeasonsApi:
     """`hot`: what games ask all the time, by method and what follows the season's id in the path."""
 
     def __init__(
-        self, intake: Intake, boards: Boards, top_cache: TopCache, visibility: Visibility, traced: Traced
+        self,
+        intake: Intake,
+        boards: Boards,
+        top_cache: TopCache,
+        visibility: Visibility,
+        *,
+        time_travel: PastBoards,
+        traced: Traced,
     ) -> None:
         self._intake = intake
         self._boards = boards
         self._top_cache = top_cache
         self._visibility = visibility
         self._applied_scores = AppliedScores(intake, boards, visibility)
+        self._time_travel = time_travel
         self._score_decoder = msgspec.json.Decoder(ScoreBody)
         self.hot: Mapping[tuple[str, str], Endpoint] = {
             ("POST", "scores"): Endpoint(traced(f"{ANY_SEASON}/scores", self.add_score), Need.WRITE),
@@ -138,6 +156,8 @@ class SeasonsApi:
 
     async def top(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
+        if "asOf" in query or "movementSince" in query:
+            return await self._time_travel.top(call, query)
         limit = whole_number_in(query, "limit", default=DEFAULT_TOP_LIMIT, lowest=1, highest=MAX_TOP_LIMIT)
         offset = whole_number_in(query, "offset", default=0, lowest=0, highest=MAX_OFFSET)
         cursor = query.get("cursor")
@@ -158,6 +178,8 @@ class SeasonsApi:
 
     async def rank(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
+        if "asOf" in query or "movementSince" in query:
+            return await self._time_travel.rank(call, query)
         user_id = user_id_in(query)
         window, shared = window_in(query), ties_in(query)
         pending = await pending_after(self._visibility, season_id, query) if waits(query) else msgspec.UNSET
@@ -166,6 +188,8 @@ class SeasonsApi:
 
     async def around(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
+        if "asOf" in query or "movementSince" in query:
+            return await self._time_travel.around(call, query)
         size = whole_number_in(query, "range", default=DEFAULT_AROUND_RANGE, lowest=0, highest=MAX_AROUND_RANGE)
         window, shared = window_in(query), ties_in(query)
         if "score" in query and "userId" in query:

@@ -6,9 +6,10 @@ turn out to have lost something (`shared.seasons.note_erased`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from shared import deliveries, seasons
+from shared import deliveries, seasons, snapshots
 from shared.player_entries import of_player
 from shared.postgres import Connection
 from shared.scores import SeasonId, UserId
@@ -46,6 +47,8 @@ _LEDGER: Final = f"""
 delete from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s
 """  # noqa: S608 - constants
 
+_LATER: Final = f"select count(*) from score_events as entry where {of_player('entry', **_PLAYER)}"  # noqa: S608
+
 _OUTBOX: Final = "delete from outbox where id = any(%s) and id <> %s"
 
 # That it was erased stays, and not who.
@@ -75,7 +78,7 @@ async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: 
     assert row is not None
     scores, moderations = row
     event_ids = scores + moderations
-    if await _count(conn, _PENDING, event_ids) != await _count(conn, _LOCK, event_ids):
+    if await _count(conn, _PENDING, (event_ids,)) != await _count(conn, _LOCK, (event_ids,)):
         return None
     await conn.execute(_KEYS, asked)
     await conn.execute(_OUTBOX, (event_ids, before))
@@ -83,11 +86,13 @@ async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: 
     for statement in (*_STATE, *_UNNAMED):
         await conn.execute(statement, asked)
     await deliveries.forget_player(conn, season_id, user_id)
+    again = await _count(conn, _LATER, asked)
+    await snapshots.forget(conn, season_id, user_id, again=again > 0)
     await seasons.note_erased(conn, season_id)
     return len(scores)
 
 
-async def _count(conn: Connection, query: str, event_ids: list[int]) -> int:
-    row = await (await conn.execute(query, (event_ids,))).fetchone()
+async def _count(conn: Connection, query: str, parameters: Sequence[object] | Mapping[str, object]) -> int:
+    row = await (await conn.execute(query, parameters)).fetchone()
     assert row is not None
     return int(row[0])

@@ -75,6 +75,13 @@ class EpochSealingError(ConflictError):
     retry_after_seconds = 1
 
 
+class EpochGoneError(LeaderboardError):
+    """The season was in an epoch then whose scores are no longer there."""
+
+    status = 410
+    code = "epoch_gone"
+
+
 class BodyTooLargeError(LeaderboardError):
     status = 413
     code = "body_too_large"

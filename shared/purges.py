@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
-from shared import epoch_purges, ledger, outbox, seasons
+from shared import epoch_purges, ledger, outbox, seasons, snapshots
 from shared.postgres import Connection, Pool
 
 _CHUNK: Final = 2000
@@ -43,6 +43,7 @@ class Purge:
             self._steps["idempotency keys"] = partial(_keys, retention_hours=key_retention_hours)
         self._steps["minutes of ended epochs"] = partial(_ended, table="window_buckets")
         self._steps["standings of ended epochs"] = partial(_ended, table="standings")
+        self._steps["snapshots of ended epochs"] = _snapshots
         self._steps["final ranks of ended epochs"] = partial(_final_ranks, retention_days=archive_retention_days)
         self._steps["ledger rows of ended epochs"] = _ledger_rows
 
@@ -89,3 +90,8 @@ async def _ledger_rows(conn: Connection, _after: int) -> outbox.Purged:
     if deleted < _CHUNK:
         await epoch_purges.note(conn)
     return outbox.Purged(deleted, 0 if deleted >= _CHUNK else None)
+
+
+async def _snapshots(conn: Connection, _after: int) -> outbox.Purged:
+    deleted = await snapshots.purge(conn, _CHUNK)
+    return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)

@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     scrub_players_per_second: int = Field(
         2000, ge=0, description="players compared one by one with their standings, each second and worker; 0 = none"
     )
+    snapshot_events: int = Field(
+        50_000, ge=0, description="scores of a season between two snapshots for boards as of a moment; 0 = none is made"
+    )
     worker_health_host: str = Field("127.0.0.1", description="address of the worker's health endpoint")
     worker_health_port: Port = Field(8081, description="port of the worker's health endpoint; 0 = any free one")
 

@@ -25,6 +25,7 @@ from worker.metrics import WorkerMetrics
 from worker.schedules import SCHEDULE_STEPS, ScheduledResets, SeasonEnds
 from worker.scrub import Scrub
 from worker.sealer import SEAL_STEPS, Sealer
+from worker.snapshots import SNAPSHOT_STEPS, Snapshots
 from worker.sweep import SWEEP_STEPS, Sweep
 from worker.upkeep import Audit, FloorSweep, PlayerIndex, Purge, every
 from worker.webhook_post import WebhookPost
@@ -36,14 +37,17 @@ _SWEEP_SECONDS: Final = 1.0
 _SEAL_SECONDS: Final = 1.0
 _SCHEDULES_SECONDS: Final = 0.5
 _DELIVERIES_SECONDS: Final = 1.0
+_SNAPSHOTS_SECONDS: Final = 5.0
 _REDIS_SECONDS: Final = 2.0
 _INDEX_SECONDS: Final = 1.0
 _FIGURES_SECONDS: Final = 5.0
-_CONNECTIONS: Final = 14
-"""Two lanes of batches, floor, audit, sweep of windows, index on players, purge, scrub, figures, sealing, schedules,
-ends of seasons, deliveries, /readyz; beside them the one that seals."""
+_CONNECTIONS: Final = 15
+"""Two lanes of batches, floor, audit, sweep of windows, index on players, purge, scrub, snapshots, figures, sealing,
+schedules, ends of seasons, deliveries, /readyz; beside them the ones that seal and make snapshots."""
 _STATEMENT_SECONDS: Final = 10
 _SEALING_STATEMENT_SECONDS: Final = 3600
+_SNAPSHOT_STATEMENT_SECONDS: Final = 300
+"""A season of ten million players takes about two minutes."""
 _FINISH_SECONDS: Final = 4.0
 """How long the batch under way may take to finish after SIGTERM; then it is rolled back."""
 
@@ -69,6 +73,17 @@ def sealing_connection(settings: ServiceSettings) -> str:
         settings.postgres_dsn,
         "worker",
         statement_ms=_SEALING_STATEMENT_SECONDS * 1000,
+        lock_ms=5000,
+        idle_in_transaction_ms=15_000,
+    )
+
+
+def snapshot_connection(settings: ServiceSettings) -> str:
+    """How snapshots are made: by a session that may take its time, and holds no lock but at its end."""
+    return connection_settings(
+        settings.postgres_dsn,
+        "snapshots",
+        statement_ms=_SNAPSHOT_STATEMENT_SECONDS * 1000,
         lock_ms=5000,
         idle_in_transaction_ms=15_000,
     )
@@ -133,6 +148,9 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
             if settings.scrub_players_per_second:
                 scrub = Scrub(pool, projection, settings.scrub_players_per_second, stop)
                 upkeep.append(tasks.create_task(every(_SCRUB_SECONDS, scrub.run, stop)))
+            if settings.snapshot_events:
+                kept = Snapshots(pool, snapshot_connection(settings), settings.snapshot_events, reach)
+                upkeep.append(tasks.create_task(every(_SNAPSHOTS_SECONDS, kept.run, stop)))
             log.info("worker started", batch_size=settings.outbox_batch_size, poll_ms=settings.outbox_poll_ms)
             await stop.wait()
             asyncio.get_running_loop().call_later(_FINISH_SECONDS + 0.5, _leave)
@@ -184,7 +202,7 @@ def fault_point(point: str | None) -> Reach:
     if point is None:
         return lambda _step: None
     step, _, action = point.partition(":")
-    steps = (*STEPS, *SWEEP_STEPS, *SEAL_STEPS, *SCHEDULE_STEPS, *DELIVERY_STEPS)
+    steps = (*STEPS, *SWEEP_STEPS, *SNAPSHOT_STEPS, *SEAL_STEPS, *SCHEDULE_STEPS, *DELIVERY_STEPS)
     if step not in steps or action not in ("", "stop"):
         raise ValueError(f"FAULT_POINT must be one of {', '.join(steps)}, or one with :stop behind it, not {point!r}")
     reached_before = False

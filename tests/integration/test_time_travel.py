@@ -1,0 +1,282 @@
+"""asOf and movementSince: what a board was, and how far players have moved since."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+import psycopg
+import pytest
+from conftest import CrashError, crashing_at
+from season_calls import SEASON, post, put
+
+from shared import seasons, snapshots
+from shared.postgres import connection_settings
+from worker.app import snapshot_connection
+from worker.snapshots import Snapshots
+
+BOARD = f"{SEASON}/leaderboard"
+SECOND = dt.timedelta(seconds=1)
+
+
+@pytest.fixture
+def now(pool):
+    """What time it is for PostgreSQL."""
+
+    async def ask():
+        async with pool.connection() as conn:
+            (moment,) = await (await conn.execute("select clock_timestamp()")).fetchone()
+            return moment
+
+    return ask
+
+
+def text_of(moment):
+    return moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+
+
+async def get(http, path, status=200, **query):
+    query = {name: text_of(value) if isinstance(value, dt.datetime) else value for name, value in query.items()}
+    response = await http.get(f"{BOARD}/{path}", params=query)
+    assert response.status_code == status, response.text
+    return response.json() if status < 400 else response.json()["code"]
+
+
+def players(found):
+    return [(item["rank"], item["userId"], item["score"]) for item in found["items"]]
+
+
+async def test_what_was_does_not_change(http, now, drain):
+    before = await now()
+    for user_id, delta in (("ann", 5), ("bob", 7), ("cid", 1)):
+        await post(http, user_id, delta=delta)
+    then = await now()
+    await post(http, "ann", delta=3)
+    await post(http, "dan", delta=6)
+    await drain()
+    found = await get(http, "top", asOf=then)
+    assert players(found) == [(1, "bob", 7), (2, "ann", 5), (3, "cid", 1)]
+    assert (found["asOf"], found["totalPlayers"], found["nextCursor"]) == (text_of(then), 3, None)
+    assert players(await get(http, "top", asOf=then, limit=1, offset=1)) == [(2, "ann", 5)]
+    rank = await get(http, "rank", asOf=then, userId="ann")
+    assert rank == {
+        "seasonId": "race",
+        "userId": "ann",
+        "rank": 2,
+        "score": 5,
+        "percentile": 100 * 2 / 3,
+        "totalPlayers": 3,
+        "asOf": text_of(then),
+    }
+    around = await get(http, "around", asOf=then, userId="ann", range=1)
+    assert players(around) == [(1, "bob", 7), (2, "ann", 5), (3, "cid", 1)]
+    around = await get(http, "around", asOf=then, score=5, range=1)
+    assert (players(around), around["rank"]) == ([(2, "ann", 5), (3, "cid", 1)], 3)
+    assert players(await get(http, "top", asOf=await now())) == players(await get(http, "top"))
+    for path in ("top", "rank", "around"):
+        for query in ({}, {"movementSince": then}):
+            response = await http.get(f"{BOARD}/{path}", params={"userId": "ann", "asOf": text_of(then), **query})
+            assert response.headers["cache-control"] == "max-age=60"
+    tag = {"If-None-Match": (await http.get(f"{BOARD}/top?asOf={text_of(then)}")).headers["etag"]}
+    assert (await http.get(f"{BOARD}/top?asOf={text_of(then)}", headers=tag)).status_code == 304
+    # Not there yet: nobody on the board.
+    assert (await get(http, "top", asOf=before))["items"] == []
+    assert await get(http, "rank", 404, asOf=before, userId="ann") == "not_on_board"
+    assert await get(http, "rank", 404, asOf=then, userId="dan") == "not_on_board"
+    assert await get(http, "around", 404, asOf=then, userId="dan") == "not_on_board"
+    found = await get(http, "around", asOf=before, score=5)
+    assert (found["rank"], found["items"]) == (1, [])
+    unknown = await http.get(f"/v1/seasons/never/leaderboard/top?asOf={text_of(then)}")
+    assert (unknown.status_code, unknown.json()["items"]) == (200, [])
+
+
+async def test_movement(http, now, drain):
+    for user_id, delta in (("ann", 5), ("bob", 7), ("cid", 1), ("eve", 1)):
+        await post(http, user_id, delta=delta)
+    then = await now()
+    await post(http, "ann", delta=3)
+    await post(http, "dan", delta=6)
+    middle = await now()
+    await post(http, "cid", delta=9)
+    await drain()
+
+    def moved(found):
+        return [(item["rank"], item["userId"], item["previousRank"], item["movement"]) for item in found["items"]]
+
+    right = [(1, "cid", 4, 3), (2, "ann", 2, 0), (3, "bob", 1, -2), (4, "dan", None, None), (5, "eve", 3, -2)]
+    found = await get(http, "top", movementSince=then)
+    assert moved(found) == right
+    assert "asOf" not in found
+    page = await get(http, "top", movementSince=then, limit=2)
+    rest = await get(http, "top", movementSince=then, limit=5, cursor=page["nextCursor"])
+    assert moved(page) + moved(rest) == right
+    assert moved(await get(http, "around", movementSince=then, userId="ann", range=1)) == right[:3]
+    assert moved(await get(http, "around", movementSince=then, score=8, range=1)) == right[1:3]
+    rank = await get(http, "rank", movementSince=then, userId="dan")
+    assert (rank["rank"], rank["previousRank"], rank["movement"]) == (4, None, None)
+    rank = await get(http, "rank", movementSince=then, userId="cid")
+    assert (rank["rank"], rank["previousRank"], rank["movement"]) == (1, 4, 3)
+    shared = await get(http, "rank", movementSince=then, userId="cid", ties="competition")
+    assert (shared["previousRank"], shared["movement"]) == (3, 2)
+    found = await get(http, "top", movementSince=then, asOf=middle, limit=2)
+    assert moved(found) == [(1, "ann", 2, 1), (2, "bob", 1, -1)]
+    response = await http.get(f"{BOARD}/rank?userId=ann&movementSince={text_of(then)}")
+    assert response.headers["cache-control"] == "no-store"
+    assert await get(http, "top", 400, movementSince=then, limit=101) == "invalid_limit"
+    assert await get(http, "around", 400, movementSince=then, userId="ann", range=50) == "invalid_range"
+    assert len((await get(http, "around", movementSince=then, userId="ann", range=49))["items"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("asOf=yesterday", "invalid_moment"),
+        ("asOf=", "invalid_moment"),
+        ("asOf=2026-03-01T12:00:00", "invalid_moment"),
+        ("asOf=2026-03-01", "invalid_moment"),
+        ("asOf=1969-03-01T12:00:00Z", "invalid_moment"),
+        ("asOf=9998-03-01T12:00:00Z", "invalid_moment"),
+        ("movementSince=9998-03-01T12:00:00Z", "invalid_moment"),
+        ("movementSince=1760000000", "invalid_moment"),
+        ("asOf=2026-03-01T12:00:00+01:00", "invalid_moment"),  # + is a blank in a query
+        ("asOf=2026-03-01T12:00:00Z&window=24h", "invalid_window"),
+        ("movementSince=2026-03-01T12:00:00Z&window=24h", "invalid_window"),
+        ("asOf=2026-03-01T12:00:00Z&ties=none", "invalid_ties"),
+    ],
+)
+async def test_what_can_not_be_asked(http, drain, query, code):
+    await post(http, delta=5)
+    await drain()
+    for path in ("top", "rank", "around"):
+        response = await http.get(f"{BOARD}/{path}?userId=ann&{query}")
+        assert (response.status_code, response.json()["code"]) == (400, code), response.text
+
+
+async def test_a_cursor_does_not_go_with_as_of(http, now, drain):
+    for user_id in ("ann", "bob"):
+        await post(http, user_id, delta=5)
+    await drain()
+    cursor = (await get(http, "top", limit=1))["nextCursor"]
+    assert await get(http, "top", 400, asOf=await now(), cursor=cursor) == "invalid_cursor"
+    assert await get(http, "top", 400, movementSince=await now(), cursor=cursor, offset=1) == "invalid_cursor"
+
+
+async def test_boards_of_epochs_that_are_over(http, pool, now):
+    """Archived ones stay; others are gone with the reset, whether or not their rows are deleted already."""
+    await put(http, tieBreak="earliest")
+    await post(http, "ann", delta=5)
+    first = await now()
+    async with pool.connection() as conn, conn.transaction():
+        await seasons.lock(conn, ["race"])
+        await seasons.reset(conn, "race", archived=True)
+    await post(http, "bob", delta=7)
+    second = await now()
+    assert (await http.delete(SEASON)).status_code == 200
+    await put(http, aggregation="best", order="asc")
+    third = await now()
+    await post(http, "cid", score=9)
+    await post(http, "dan", score=8)
+    last = await now()
+    assert players(await get(http, "top", asOf=first)) == [(1, "ann", 5)]
+    assert await get(http, "top", 410, asOf=second) == "epoch_gone"
+    assert await get(http, "rank", 410, asOf=second, userId="bob") == "epoch_gone"
+    assert await get(http, "top", 410, movementSince=second) == "epoch_gone"
+    assert players(await get(http, "top", asOf=third)) == []
+    assert players(await get(http, "top", asOf=last)) == [(1, "dan", 8), (2, "cid", 9)]
+
+
+async def test_a_closed_season_shows_its_board_until_it_is_reset(http, pool, now):
+    await post(http, "ann", delta=5)
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute(
+            "insert into season_epochs (season_id, epoch, aggregation, sort_order, windows, tie_break, began_at,"
+            " ended_at, reason, archived) select season_id, epoch, 'sum', 'desc', false, 'member', created_at,"
+            " clock_timestamp(), 'close', true from seasons"
+        )
+    closed = await now()
+    assert players(await get(http, "top", asOf=closed)) == [(1, "ann", 5)]
+    async with pool.connection() as conn, conn.transaction():
+        await seasons.lock(conn, ["race"])
+        await seasons.reset(conn, "race")
+    assert players(await get(http, "top", asOf=closed)) == [(1, "ann", 5)]
+    assert players(await get(http, "top", asOf=await now())) == []
+
+
+async def test_epochs_of_before_they_were_noted_are_gone(http, pool, now):
+    await post(http, "ann", delta=5)
+    early = await now()
+    async with pool.connection() as conn:
+        await conn.execute("update seasons set epoch = 3")
+        await post(http, "bob", delta=7)
+    assert await get(http, "top", 410, asOf=early) == "epoch_gone"
+    assert players(await get(http, "top", asOf=await now())) == [(1, "bob", 7)]
+
+
+async def test_a_score_that_is_being_committed_is_waited_for(http, settings, now, eventually):
+    """Its moment has come, but nobody sees it yet: an answer now would be another one in a moment."""
+    await post(http, "bob", delta=7)
+    conninfo = connection_settings(
+        settings.postgres_dsn, "api", statement_ms=5000, lock_ms=5000, idle_in_transaction_ms=15_000
+    )
+    async with await psycopg.AsyncConnection.connect(conninfo) as conn:
+        await conn.execute("insert into score_events (season_id, epoch, user_id, delta) values ('race', 1, 'ann', 5)")
+        asking = asyncio.create_task(get(http, "top", asOf=await now()))
+        await eventually(
+            "select from pg_stat_activity where application_name = 'leaderboard-api' and query like '%xact_start <=%'"
+        )
+        await conn.commit()
+        assert players(await asking) == [(1, "bob", 7), (2, "ann", 5)]
+
+
+async def test_the_worker_keeps_a_snapshot_after_so_many_scores(http, pool, settings, now, drain):
+    async def kept(query="select players, (select count(*) from snapshot_standings) from snapshots order by as_of"):
+        async with pool.connection() as conn:
+            return await (await conn.execute(query)).fetchall()
+
+    def worker(reach=lambda _step: None):
+        return Snapshots(pool, snapshot_connection(settings), 3, reach)
+
+    early = await now()
+    for user_id in ("ann", "bob"):
+        await post(http, user_id, delta=5)
+    await drain()
+    one, other = worker(), worker()
+    await one.run()
+    assert await kept() == []
+    await post(http, "cid", delta=9)
+    await drain()
+    with pytest.raises(CrashError):
+        await worker(crashing_at("snapshot-written")).run()
+    assert await kept() == []
+    await asyncio.gather(one.run(), other.run())
+    assert await kept() == [(3, 3)]
+    await one.run()
+    assert await kept() == [(3, 3)]
+    then = await now()
+    await post(http, "bob", delta=1)
+    await drain()
+    assert players(await get(http, "top", asOf=then)) == [(1, "cid", 9), (2, "bob", 5), (3, "ann", 5)]
+    found = await get(http, "top", movementSince=then, asOf=await now())
+    assert [(item["userId"], item["movement"]) for item in found["items"]] == [("cid", 0), ("bob", 0), ("ann", 0)]
+    assert (await get(http, "top", asOf=early))["items"] == []
+    async with pool.connection() as conn:
+        async with conn.transaction():
+            await snapshots.forget(conn, "race", "bob", again=True)
+        assert await kept("select players, unsettled, erased from snapshots") == [(2, ["bob"], [2])]
+        await conn.execute("update seasons set epoch = epoch + 1")
+        assert await snapshots.purge(conn, 1) == 1
+        assert await snapshots.purge(conn, 100) == 1
+    assert await kept() == []
+
+
+async def test_a_player_who_is_erased_meanwhile_is_in_no_snapshot(add, pool, settings, drain):
+    await add(("race", "ann", 5), ("race", "bob", 7))
+    await drain()
+    with psycopg.connect(settings.postgres_dsn, autocommit=True) as other:
+
+        def erase(_step):
+            other.execute("update seasons set patch_floor = token")
+
+        await Snapshots(pool, snapshot_connection(settings), 1, erase).run()
+        assert other.execute("select from snapshots").fetchall() == []
+        assert other.execute("select from snapshot_standings").fetchall() == []

@@ -1,0 +1,89 @@
+"""Keeps a snapshot of each season's standings whenever enough scores have come since its last one (shared.snapshots).
+
+Beside the batches, on a connection of its own for as long as it takes; several workers doing the same do no harm.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import psycopg
+import structlog
+
+from shared import snapshots
+from shared.postgres import Connection, Pool
+from shared.snapshots import Active, Reach
+
+SNAPSHOT_STEPS: Final = ("snapshot-written",)
+
+_PAGE: Final = 500
+_PER_PLAYER: Final = 4
+"""Each snapshot is as large as the season has players: so that all of them together are no more than that many times
+the ledger."""
+_LOOK_BACK_MICROSECONDS: Final = 60_000_000
+"""A batch is committed somewhat after its token says; none lasts that long."""
+
+log = structlog.get_logger()
+
+
+class _Counted(NamedTuple):
+    """How many scores with ids above `low_id` there are up to `high_id`."""
+
+    epoch: int
+    low_id: int
+    high_id: int
+    scores: int
+
+
+class Snapshots:
+    """`conninfo`: of the connection that makes them. `distance`: how many scores come between two, at least."""
+
+    def __init__(self, pool: Pool, conninfo: str, distance: int, reach: Reach) -> None:
+        self._pool = pool
+        self._conninfo = conninfo
+        self._distance = distance
+        self._reach = reach
+        self._seen_token = 0
+        self._counted: dict[str, _Counted] = {}
+
+    async def run(self) -> None:
+        """Look at the seasons that had scores since the last look, and make the snapshots that are due. The first error
+        is raised at the end."""
+        async with self._pool.connection() as conn:
+            row = await (await conn.execute("select extract(epoch from clock_timestamp())::bigint")).fetchone()
+        assert row is not None
+        errors: list[Exception] = []
+        after, seen = "", row[0] * 1_000_000 - _LOOK_BACK_MICROSECONDS
+        while True:
+            async with self._pool.connection() as conn:
+                page = await snapshots.active(conn, after, self._seen_token, _PAGE)
+                due = [season for season in page if await self._is_due(conn, season)]
+            for season in due:
+                try:
+                    await self._make(season)
+                except psycopg.Error as error:  # it must not keep the others from having theirs
+                    errors.append(error)
+            if len(page) < _PAGE:
+                break
+            after = page[-1].season_id
+        if errors:
+            raise errors[0]
+        self._seen_token = seen
+
+    async def _is_due(self, conn: Connection, season: Active) -> bool:
+        counted = self._counted.get(season.season_id)
+        if counted is None or (counted.epoch, counted.low_id) != (season.epoch, season.low_id):
+            counted = _Counted(season.epoch, season.low_id, season.low_id, 0)
+        distance = max(self._distance, season.players // _PER_PLAYER)
+        scores, high_id = await snapshots.count(
+            conn, season.season_id, season.epoch, counted.high_id, distance - counted.scores
+        )
+        counted = counted._replace(high_id=high_id, scores=counted.scores + scores)
+        self._counted[season.season_id] = counted
+        return counted.scores >= distance
+
+    async def _make(self, season: Active) -> None:
+        async with await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True) as conn:
+            made = await snapshots.make(conn, season.season_id, season.low_id, self._reach)
+        if made is not None:
+            log.info("snapshot", season_id=season.season_id, players=made)
