@@ -19,7 +19,10 @@ from api.access import Access
 from api.board_changes import follow_changes
 from api.boards import Boards
 from api.endpoint import Traced, untraced
+from api.epochs_api import EpochsApi
 from api.errors import HANDLERS
+from api.events_api import EventsApi
+from api.exports import Exports
 from api.front import Front
 from api.games_api import GamesApi
 from api.gate import Gate
@@ -28,6 +31,7 @@ from api.intake import Intake
 from api.ledger_reads import LedgerReads
 from api.ledger_writes import LedgerWrites
 from api.metrics import ApiMetrics
+from api.moderation_api import ModerationApi
 from api.ops_api import OpsApi
 from api.ops_ledger import OpsLedger
 from api.ops_work import OpsWork
@@ -42,6 +46,7 @@ from api.streams import Streams
 from api.streams_api import StreamsApi
 from api.time_travel import TimeTravel
 from api.top_cache import TopCache
+from api.visibility import Visibility
 from shared import garbage, open_files
 from shared.lifetime import die_with_parent
 from shared.logs import configure_logs
@@ -97,6 +102,7 @@ def create_app(settings: ServiceSettings) -> Front:
     writes = LedgerWrites(pool, wakeups, committed)
     intake = Intake(writes, limits, settings)
     score_batches = ScoreBatches(writes, limits, settings, traced)
+    visibility = Visibility(pool)
     resets = Resets(pool, Projection(client), settings)
     ops_ledger = OpsLedger(settings)
 
@@ -105,8 +111,9 @@ def create_app(settings: ServiceSettings) -> Front:
         await pool.open()
         log.info("api started", address=f"{settings.api_host}:{settings.api_port}", pid=os.getpid())
         following = [
-            asyncio.create_task(follow_changes(listener, top_cache, streams.changed)),
+            asyncio.create_task(follow_changes(listener, top_cache, streams.changed, visibility.changed)),
             asyncio.create_task(streams.run()),
+            asyncio.create_task(visibility.run()),
             asyncio.create_task(access.follow(pool)),
             asyncio.create_task(metrics.run()),
         ]
@@ -127,22 +134,26 @@ def create_app(settings: ServiceSettings) -> Front:
             close_traces()
 
     reads = LedgerReads(pool, settings)
-    seasons_api = SeasonsApi(intake, boards, top_cache, TimeTravel(reads, boards), traced)
+    seasons_api = SeasonsApi(intake, boards, top_cache, visibility, traced, time_travel=TimeTravel(reads, boards))
     games_api = GamesApi(intake, boards, top_cache, traced)
     season_resources = SeasonResources(reads, boards, resets, top_cache)
     rank_lookups = RankLookups(reads, boards)
     app = Starlette(
         routes=[
+            *EpochsApi(reads, boards).routes(),
             *seasons_api.routes(),
             *score_batches.routes(),
             *season_resources.routes(),
             *rank_lookups.routes(),
+            *EventsApi(reads).routes(),
+            *ModerationApi(reads, wakeups).routes(),
             *StreamsApi(streams, states, time.monotonic).routes(),
             *games_api.routes(),
             *HealthApi(pool, client).routes(),
             metrics.route(),
             *OpsApi(ops_ledger).routes(),
             *OpsWork(ops_ledger).routes(),
+            *Exports(ops_ledger).routes(),
             openapi.route(),
             *docs_pages.routes(),
             *pages_site.routes(),
@@ -158,6 +169,7 @@ def create_app(settings: ServiceSettings) -> Front:
         top_cache,
         hot=seasons_api.hot,
         hot_games=games_api.hot,
+        stop=visibility.let_go,
         origins=settings.origins,
     )
 

@@ -33,7 +33,10 @@ _ITEM: Final = msgspec.json.Decoder(ScoreBody)
 
 
 class ItemResult(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """`eventId`: of a score that is stored, not the key that came with it."""
+
     status: Literal["queued", "replayed", "refused"]
+    event_id: str | msgspec.UnsetType = msgspec.UNSET
     code: str | msgspec.UnsetType = msgspec.UNSET
     error: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -56,12 +59,8 @@ class BatchRefused(ErrorBody, frozen=True, rename="camel"):
     results: list[ItemResult]
 
 
-QUEUED: Final = ItemResult("queued")
-REPLAYED: Final = ItemResult("replayed")
-
-
 def refused(error: LeaderboardError) -> ItemResult:
-    return ItemResult("refused", error.code, error.message)
+    return ItemResult("refused", code=error.code, error=error.message)
 
 
 def read_array(season_id: SeasonId, body: bytearray) -> list[Item]:

@@ -38,6 +38,11 @@ class DirectHttpProtocol(OpenAnswersProtocol):
         if self._ready is not None:
             self._begin(self._ready)
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._front is not None:
+            self._front.stop()
+
     def on_body(self, body: bytes) -> None:
         if self._direct is None:
             super().on_body(body)

@@ -214,6 +214,14 @@ def window_in(query: dict[str, str]) -> Window | None:
     )
 
 
+def flag_in(query: dict[str, str], name: str) -> bool:
+    """Whether that parameter is true, left out = false; InvalidRequestError when it is neither."""
+    text = query.get(name, "false")
+    if text in ("true", "false"):
+        return text == "true"
+    raise InvalidRequestError(f"{name} must be true or false, not {text[:40]!r}", code=f"invalid_{name}")
+
+
 def whole_number_in(query: dict[str, str], name: str, default: int, lowest: int, highest: int) -> int:
     """A decimal number within bounds from the query; InvalidRequestError when it is anything else."""
     text = query.get(name)

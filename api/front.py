@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -57,7 +57,8 @@ log = structlog.get_logger()
 class Front:
     """`hot` are endpoints by method and what follows the season's id in the path, `hot_games` those of the games API by
     method, word and how many ids follow it; they are routes of `app` as well, which serves ids that are not plain. A
-    client's X-Request-Id is kept where it is well-formed. `origins`: whose web pages may call, none = no other's."""
+    client's X-Request-Id is kept where it is well-formed. `stop`: called when the process is to stop. `origins`: whose
+    web pages may call, none = no other's."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Front:
         *,
         hot: Mapping[tuple[str, str], Endpoint],
         hot_games: Mapping[tuple[str, str, int], Endpoint],
+        stop: Callable[[], None],
         origins: Sequence[str] = (),
     ) -> None:
         self.app = app
@@ -76,6 +78,7 @@ class Front:
         self._cors = CORSMiddleware(self._answer_page, origins, **_CORS) if origins else None
         self._top_cache = top_cache
         self._hot = hot
+        self.stop = stop
         self._process = secrets.token_hex(6).encode()
         self._count = itertools.count(1)
         self._debug = logging.getLogger().isEnabledFor(logging.DEBUG)

@@ -15,10 +15,12 @@ from starlette.routing import Route
 
 from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
+from api.applied_scores import replay_header
 from api.boards import Boards
 from api.endpoint import Call, Endpoint, Traced, whole_number_in, window_in
 from api.intake import Intake
-from api.seasons_api import REPLAYED, Moment, key_in, percentile
+from api.ledger_writes import event_id_of
+from api.seasons_api import Moment, key_in, percentile
 from api.top_cache import TopCache, key_of
 from shared.errors import InvalidRequestError
 from shared.scores import (
@@ -53,6 +55,7 @@ class GameScoreTaken(msgspec.Struct, frozen=True):
     game_id: int
     user_id: int
     score: int
+    event_id: str
     accepted: bool = True
 
 
@@ -123,9 +126,9 @@ class GamesApi:
             raise InvalidRequestError("score must be 0 or more", code="invalid_score")
         key, at = key_in(call, None), moment_in_time(body.timestamp)
         score = Score(season_id, user_id, parse_score(body.score), key, True, None, at, call.traceparent)
-        replayed = await self._intake.submit(score)
-        taken = GameScoreTaken(body.game_id, body.user_id, body.score)
-        return json_answer(taken, 200, REPLAYED if replayed else ())
+        stored = await self._intake.submit(score)
+        taken = GameScoreTaken(body.game_id, body.user_id, body.score, str(event_id_of(stored)))
+        return json_answer(taken, 200, replay_header(stored))
 
     async def top(self, call: Call) -> Answer:
         game_id, query = call.scope["path_params"]["game_id"], call.query()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Final
 
-from api.ledger_writes import LedgerWrites
+from api.ledger_writes import LedgerWrites, Stored
 from api.rate_limits import RateLimits
 from shared.batcher import Batcher
 from shared.scores import Score
@@ -24,7 +24,7 @@ class Intake:
 
     def __init__(self, writes: LedgerWrites, limits: RateLimits, settings: ServiceSettings) -> None:
         self._limits = limits
-        self._batcher: Batcher[Score, bool] = Batcher(
+        self._batcher: Batcher[Score, Stored] = Batcher(
             writes.store,
             max_batch=settings.intake_batch_max,
             concurrency=settings.intake_concurrency,
@@ -33,8 +33,8 @@ class Intake:
             linger_seconds=_LINGER_SECONDS,
         )
 
-    def submit(self, score: Score) -> Awaitable[bool]:
-        """Store the score; comes to whether it had been stored before, under the same key.
+    def submit(self, score: Score) -> Awaitable[Stored]:
+        """Store the score; comes to the id by which it is stored, now or before, under the same key.
 
         Raises UnavailableError (503) when it can't be, InvalidRequestError or KeyReusedError when it won't be,
         RateLimitedError when the player has more than may come.
@@ -43,7 +43,7 @@ class Intake:
             return self._submit_counted(score)
         return self._batcher.submit(score)
 
-    async def _submit_counted(self, score: Score) -> bool:
+    async def _submit_counted(self, score: Score) -> Stored:
         await self._limits.take_player(score.user_id)
         return await self._batcher.submit(score)
 

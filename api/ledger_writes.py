@@ -18,11 +18,15 @@ import structlog
 from shared import ledger, seasons
 from shared.errors import ConflictError, InvalidRequestError, KeyReusedError, LeaderboardError, PostgresUnavailableError
 from shared.postgres import REFUSED, Connection, Pool, renew_if_lost
-from shared.scores import Rules, Score, SeasonId, rules_of_first
+from shared.scores import EventId, Rules, Score, SeasonId, rules_of_first
 from shared.wakeups import Wakeups
 
-Result: TypeAlias = LeaderboardError | bool
-"""Whether the score had been stored before, under the same key; or why it is not stored."""
+Stored: TypeAlias = EventId | ledger.Replayed
+"""The id of a score that was stored just now, or before, under the same key."""
+
+Result: TypeAlias = Stored | LeaderboardError
+"""What was stored, or why it is not."""
+
 
 CONFLICTS: Final = frozenset({"epoch_mismatch", "season_closed", "season_not_started", "wrong_aggregation"})
 """The codes of scores that their season does not take as it is."""
@@ -33,6 +37,10 @@ _SEARCH_SECONDS: Final = 2.0
 """How long the scores at fault are looked for: thousands of them would take thousands of statements."""
 
 log = structlog.get_logger()
+
+
+def event_id_of(stored: Stored) -> EventId:
+    return stored.event_id if isinstance(stored, ledger.Replayed) else stored
 
 
 class LedgerWrites:
@@ -81,7 +89,8 @@ async def _store(conn: Connection, scores: Sequence[Score]) -> list[Result]:
         results = iter(await _store(conn, taken) if taken else ())
         return [refused[place] if place in refused else next(results) for place in range(len(scores))]
     told = [
-        False if outcome == "stored" else _told(score, outcome) for score, outcome in zip(scores, outcomes, strict=True)
+        outcome if isinstance(outcome, int) else _told(score, outcome)
+        for score, outcome in zip(scores, outcomes, strict=True)
     ]
     if "expired" in outcomes:
         free_again = [place for place, outcome in enumerate(outcomes) if outcome == "expired"]
@@ -149,8 +158,8 @@ async def _refused_places(conn: Connection, scores: Sequence[Score], first: int)
 
 def _told(score: Score, outcome: ledger.Outcome) -> Result:
     """What the client hears of a score that was not stored just now."""
-    if outcome == "replayed":
-        return True
+    if isinstance(outcome, ledger.Replayed):
+        return outcome
     if isinstance(outcome, ledger.Refusal):
         return _conflict(score, outcome)
     if outcome == "reused":

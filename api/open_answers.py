@@ -54,6 +54,11 @@ class OpenAnswer:
         if not self.over.done():
             self.over.set_result(None)
 
+    async def cut(self) -> None:
+        """End the connection in the middle of the body, which so can't be taken for whole."""
+        self._transport.abort()
+        await asyncio.sleep(0)  # by then the connection knows
+
     async def finish(self, send: Send) -> None:
         """End the body behind what was written; a client that is behind is not waited for."""
         self.caught_up = _nothing  # who calls it, it knows

@@ -12,14 +12,24 @@ from typing import Final
 import msgspec
 from starlette.routing import Route
 
-from api import openapi_batches, openapi_boards, openapi_games, openapi_ops, openapi_seasons, openapi_streams
+from api import (
+    openapi_batches,
+    openapi_boards,
+    openapi_epochs,
+    openapi_events,
+    openapi_exports,
+    openapi_games,
+    openapi_moderation,
+    openapi_ops,
+    openapi_seasons,
+    openapi_streams,
+)
 from api.access import Need
 from api.answers import Answer
 from api.endpoint import Call, Endpoint
 from api.errors import ErrorBody
 from api.ledger_writes import CONFLICTS
 from api.openapi_parts import (
-    ANN,
     BOUNDS,
     HEADERS,
     KEY_HEADER,
@@ -31,16 +41,19 @@ from api.openapi_parts import (
     operation,
     schema_of,
 )
-from api.seasons_api import Queued, ScoreBody
+from api.seasons_api import ScoreBody
 from shared.probes import Readiness
 
 PATH: Final = "/openapi.json"
 
 _STRUCTS: Final = (
-    *(ScoreBody, Queued, Readiness, ErrorBody),
+    *(ScoreBody, Readiness, ErrorBody),
     *openapi_batches.STRUCTS,
     *openapi_boards.STRUCTS,
+    *openapi_epochs.STRUCTS,
+    *openapi_events.STRUCTS,
     *openapi_games.STRUCTS,
+    *openapi_moderation.STRUCTS,
     *openapi_ops.STRUCTS,
     *openapi_seasons.STRUCTS,
     *openapi_streams.STRUCTS,
@@ -55,27 +68,29 @@ class Health(msgspec.Struct, frozen=True):
     status: str
 
 
+_ADMINISTERED: Final = ("/close", "/void", "/hide", "/unhide", "/moderations", "/export")
+
+
 def _link(operation: str, **parameters: str) -> Json:
     return {"operationId": operation, "parameters": {"sid": "$response.body#/seasonId", **parameters}}
 
 
 def _paths() -> Json:
     user = {"userId": "$response.body#/userId"}
-    queued = answer(
-        "Durable; on the board within milliseconds.", schema_of(Queued), {**ANN, "queued": True}, "Idempotent-Replayed"
-    )
-    queued["links"] = {
+    queued, applied = openapi_events.queued(), openapi_events.applied()
+    queued["links"] = applied["links"] = {
         "top": _link("top"),
         "rank": _link("rank", **user),
         "around": _link("around", **user),
+        "event": _link("event", eid="$response.body#/eventId"),
         "season": _link("season"),
         "delete": _link("deleteSeason"),
     }
     add_score = operation(
         "addScore",
         "Add points to a player's score, or take them away",
-        [SID, KEY_HEADER],
-        {202: queued},
+        [SID, KEY_HEADER, openapi_events.WAIT_FOR_SCORE],
+        {200: applied, 202: queued},
         {
             400: [
                 *(
@@ -86,6 +101,7 @@ def _paths() -> Json:
                     "invalid_epoch",
                 ),
                 "invalid_idempotency_key",
+                *("invalid_wait", "invalid_query"),
                 *("invalid_json", "invalid_body", "score_refused", "incomplete"),
             ],
             408: ["body_timeout"],
@@ -103,7 +119,11 @@ def _paths() -> Json:
         f"{season}/scores/batch": {"post": openapi_batches.add_scores()},
         **openapi_boards.paths(season),
         **openapi_streams.paths(season),
+        **openapi_epochs.paths(season),
+        **openapi_events.paths(season),
+        **openapi_exports.paths(season),
         **openapi_games.paths(),
+        **openapi_moderation.paths(season),
         **openapi_ops.paths(),
         season: openapi_seasons.season(),
         f"{season}/close": openapi_seasons.close(),
@@ -149,7 +169,7 @@ def _tag(path: str) -> str:
         return "Games"
     if path.startswith("/v1/ops/"):
         return "Operations"
-    if "/scores" in path:
+    if "/scores" in path or "/events" in path:
         return "Scores"
     if "/leaderboard" in path or path.startswith("/v1/users"):
         return "Boards"
@@ -160,7 +180,7 @@ def need_of(path: str, method: str) -> Need:
     """What the endpoint needs; a test compares it with the routes."""
     if _tag(path) == "Service" or path == "/api/health":
         return Need.OPEN
-    if method in ("put", "delete") or path.endswith("/close") or path.startswith("/v1/ops/"):
+    if method in ("put", "delete") or path.endswith(_ADMINISTERED) or path.startswith("/v1/ops/"):
         return Need.ADMIN
     return Need.WRITE if method == "post" and path.endswith(("/scores", "/batch", "/score")) else Need.READ
 
@@ -172,7 +192,7 @@ def document() -> Json:
     for schema in schemas.values():
         for name, field in schema.get("properties", {}).items():
             field.update(BOUNDS.get(name, {}))
-    for name, bounds in openapi_games.FIELDS.items():
+    for name, bounds in (openapi_games.FIELDS | openapi_moderation.FIELDS).items():
         for field, bound in bounds.items():
             schemas[name]["properties"][field].update(bound)
     for name, fields in _EITHER.items():

@@ -33,7 +33,7 @@ def add_scores() -> Json:
         "queued": 1,
         "replayed": 0,
         "refused": 1,
-        "results": [{"status": "queued"}, _REFUSED],
+        "results": [{"status": "queued", "eventId": "1041"}, _REFUSED],
     }
     found = operation(
         "addScores",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from api.endpoint import TIES
+from api.openapi_events import AFTER, WAIT_CODES
 from api.openapi_parts import (
     ANN,
     BOUNDS,
+    CURSOR,
     IF_NONE_MATCH,
     READ,
     SEASON,
     SID,
+    UID,
     USER,
     Json,
     answer,
@@ -42,7 +45,6 @@ STRUCTS: Final = (
 
 _RANKED: Final = {"rank": 1, "userId": "ann", "score": 25}
 _PLACE: Final = {"rank": 1, "score": 25, "percentile": 100.0}
-_CURSOR: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _QUERY: Final = ["invalid_ties", "invalid_query"]
 _READ_LEDGER: Final = {503: [*READ[503], "postgres_unavailable"]}
 TIES_QUERY: Final = query(
@@ -61,14 +63,6 @@ THEN: Final = (
     query("asOf", _MOMENT, "The board as it was then, by the ledger; of all time only. A moment until now."),
     query("movementSince", _MOMENT, "With each player's rank of then, and how many ranks higher it is now."),
 )
-_USER_PATH: Final = {
-    "name": "uid",
-    "in": "path",
-    "required": True,
-    "description": "The player.",
-    "schema": {"type": "string", **BOUNDS["userId"]},
-    "example": "ann",
-}
 
 
 def paths(season: str) -> Json:
@@ -98,10 +92,11 @@ def _top() -> Json:
             SID,
             limit_of_top(),
             query("offset", offset, "How many of the best to leave out.", 0),
-            query("cursor", _CURSOR, "nextCursor of the page before; not together with offset."),
+            query("cursor", CURSOR, "nextCursor of the page before; not together with offset."),
             WINDOW,
             TIES_QUERY,
             *THEN,
+            *AFTER,
             IF_NONE_MATCH,
         ],
         {
@@ -116,8 +111,10 @@ def _top() -> Json:
                 "invalid_cursor",
                 "invalid_window",
                 "invalid_moment",
+                *WAIT_CODES,
                 *_QUERY,
             ],
+            404: ["event_not_found"],
             409: ["windows_off"],
             410: ["epoch_gone"],
             **_READ_LEDGER,
@@ -130,11 +127,11 @@ def _rank() -> Json:
     return operation(
         "rank",
         "A player's rank, 1 = best",
-        [SID, USER, WINDOW, TIES_QUERY, *THEN],
+        [SID, USER, WINDOW, TIES_QUERY, *THEN, *AFTER],
         {200: answer("The player's place.", {"anyOf": [schema_of(Rank), schema_of(RankThen)]}, found, "Cache-Control")},
         {
-            400: ["invalid_season_id", "invalid_user_id", "invalid_window", "invalid_moment", *_QUERY],
-            404: ["not_on_board"],
+            400: ["invalid_season_id", "invalid_user_id", "invalid_window", "invalid_moment", *WAIT_CODES, *_QUERY],
+            404: ["not_on_board", "event_not_found"],
             409: ["windows_off"],
             410: ["epoch_gone"],
             **_READ_LEDGER,
@@ -159,6 +156,7 @@ def _around() -> Json:
             WINDOW,
             TIES_QUERY,
             *THEN,
+            *AFTER,
         ],
         {200: found},
         {
@@ -169,9 +167,10 @@ def _around() -> Json:
                 "invalid_range",
                 "invalid_window",
                 "invalid_moment",
+                *WAIT_CODES,
                 *_QUERY,
             ],
-            404: ["not_on_board"],
+            404: ["not_on_board", "event_not_found"],
             409: ["windows_off"],
             410: ["epoch_gone"],
             **_READ_LEDGER,
@@ -213,7 +212,7 @@ def _user_ranks() -> Json:
         "userRanks",
         "A player's ranks in all seasons, a page at a time",
         [
-            _USER_PATH,
+            UID,
             query("limit", limit, "How many seasons, at most.", DEFAULT_SEASONS),
             query("cursor", cursor, "nextCursor of the page before; left out: the first page.", SEASON),
             WINDOW,

@@ -82,7 +82,7 @@ def _add_score() -> Json:
     taken = answer(
         "Durable; on the board within milliseconds.",
         schema_of(GameScoreTaken),
-        {**_EXAMPLE, "accepted": True},
+        {**_EXAMPLE, "event_id": "1041", "accepted": True},
         "Idempotent-Replayed",
     )
     return operation(

@@ -27,6 +27,8 @@ _USER_ID: Final[Json] = {
     "pattern": f"^[^{scores.CONTROL_CHARACTERS}]+$",
 }
 KEY: Final[Json] = {"minLength": 1, "maxLength": scores.MAX_KEY_LENGTH, "pattern": f"^[{scores.KEY_CHARACTERS}]+$"}
+EVENT_ID: Final[Json] = {"type": "string", "pattern": "^[1-9][0-9]{0,17}$"}
+"""The ledger's id of an event, as text: not every client holds such numbers exactly."""
 _SCORE: Final[Json] = {"minimum": -scores.MAX_SCORE, "maximum": scores.MAX_SCORE}
 
 BOUNDS: Final[dict[str, Json]] = {
@@ -54,6 +56,12 @@ _MESSAGES: Final = {
     "invalid_delta": "delta must not be zero: send the points to add or take away",
     "invalid_score": "score must be within ±9007199254740991 (2^53 - 1), what every client can hold exactly",
     "invalid_epoch": "epoch must be from 1 to 2147483647, as GET says of the season",
+    "invalid_archive": "archive must be true or false, not 'yes'",
+    "epoch_not_found": "epoch 1 of season spring-26 has ended and was not archived: DELETE with archive=true keeps the "
+    "one that it ends",
+    "epoch_sealing": "epoch 1 of season spring-26 has ended and its final ranks are being settled; try again shortly",
+    "epoch_sealed": "season spring-26 has ended and its final ranks are settled; endsAt can't be later any more, reset "
+    "it with DELETE to go on",
     "invalid_window": "window must be one of 24h, 3d, 7d, or left out for all time, not '1h'",
     "invalid_game_id": "game_id must be a whole number from 1 to 9223372036854775807, not '0'",
     "windows_off": "season spring-26 has no windows: PUT it with windows true before its first score",
@@ -66,12 +74,20 @@ _MESSAGES: Final = {
     "wrong_aggregation": "season spring-26 adds up what its players get: send delta, the points to add, not score",
     "season_has_scores": "season spring-26 has scores: its aggregation sum and order desc stay what they are",
     "already_running": "a rebuild is under way in this process; wait for its end, or end the request that it serves",
+    "event_given_up": "event 4242 counts no more already",
+    "epoch_over": "event 4242 is of epoch 1, which is over: what its boards said stays",
+    "invalid_reason": "reason must be 1 to 500 characters without control characters",
+    "invalid_by": "by must be 1 to 500 characters without control characters",
     "season_not_found": "there is no season spring-26: PUT makes one, and so does a first score",
+    "event_not_found": "season spring-26 has no event 1042; a 202 says the eventId of its score",
+    "invalid_event_id": "eventId must be a whole number from 1 to 9223372036854775807, not 'k1'",
+    "invalid_wait": "wait must be a whole number from 0 to 2000, not '5000'",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
     "invalid_moment": "asOf must be a moment as 2026-03-01T12:00:00Z or 2026-03-01T13:00:00%2B01:00, not 'noon'",
     "epoch_gone": "what season spring-26 was at that moment is gone: it was reset since then, and that epoch not "
     "archived",
+    "invalid_format": "format must be one of ndjson and csv, not 'xlsx'",
     "invalid_ties": "ties must be one of ordinal and competition, not 'dense'",
     "invalid_range": "range must be a whole number from 0 to 100, not '-1'",
     "invalid_query": "the query string must be percent-encoded UTF-8 of at most 32 parameters",
@@ -123,6 +139,22 @@ SID: Final[Json] = {
     "schema": {"type": "string", **_SEASON_ID},
     "example": SEASON,
 }
+UID: Final[Json] = {
+    "name": "uid",
+    "in": "path",
+    "required": True,
+    "description": "The player.",
+    "schema": {"type": "string", **_USER_ID},
+    "example": "ann",
+}
+EID: Final[Json] = {
+    "name": "eid",
+    "in": "path",
+    "required": True,
+    "description": "The event, by the eventId that its request was answered with.",
+    "schema": EVENT_ID,
+    "example": "4242",
+}
 HEADERS: Final[Json] = {
     "X-Request-Id": {
         "description": "The request's id, also in the log.",
@@ -143,6 +175,17 @@ HEADERS: Final[Json] = {
         "max-age: of a moment that is over.",
         "required": True,
         "schema": {"type": "string", "enum": ["no-cache", "no-store", "max-age=60"]},
+    },
+    "X-Season-Epoch": {"description": "The season's epoch.", "required": True, "schema": {"type": "integer"}},
+    "X-Exported-At": {
+        "description": "The moment of which the board is.",
+        "required": True,
+        "schema": {"type": "string", "format": "date-time"},
+    },
+    "X-Total-Players": {
+        "description": "How many rows come.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0},
     },
     "WWW-Authenticate": {"description": "As RFC 6750 has it.", "required": True, "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}},
@@ -177,6 +220,7 @@ def query(name: str, schema: Json, description: str, example: Any = None, *, req
     return {**found, "required": True} if required else found
 
 
+CURSOR: Final[Json] = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 USER: Final = query("userId", {"type": "string", **_USER_ID}, "The player.", "ann", required=True)
 
 

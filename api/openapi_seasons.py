@@ -88,7 +88,7 @@ def season() -> Json:
                     "incomplete",
                 ],
                 408: ["body_timeout"],
-                409: ["season_has_scores"],
+                409: ["season_has_scores", "epoch_sealed"],
                 413: ["body_too_large"],
                 **_BEHIND,
             },
@@ -99,15 +99,26 @@ def season() -> Json:
         "delete": operation(
             "deleteSeason",
             "Empty a season; its old scores never come back",
-            [SID],
+            [
+                SID,
+                query(
+                    "archive",
+                    {"type": "boolean", "default": False},
+                    "Whether the epoch that ends stays readable; one without scores is not ended for that.",
+                    True,
+                ),
+            ],
             {
                 200: answer(
                     "The board is empty, the season open.",
                     schema_of(Deleted),
-                    {"seasonId": SEASON, "deleted": True},
+                    {"seasonId": SEASON, "deleted": True, "epoch": 1, "archived": True},
                 )
             },
-            {400: ["invalid_season_id"], 503: ["deadline_exceeded", "postgres_unavailable", "redis_unavailable"]},
+            {
+                400: ["invalid_season_id", "invalid_archive", "invalid_query"],
+                503: ["deadline_exceeded", "postgres_unavailable", "redis_unavailable"],
+            },
         ),
     }
 

@@ -23,8 +23,9 @@ from shared.reconciliation import LateError, SeasonsUnreachableError
 from shared.redis_client import create_client
 from shared.settings import ServiceSettings
 
-_CONNECTIONS: Final = 8
-"""Questions take up to four, changes one, a comparison and a rebuild one each, and one of them to pass a late token."""
+_CONNECTIONS: Final = 10
+"""Questions take up to four, changes one, a comparison and a rebuild one each, exports two, and one of them to pass a
+late token."""
 
 _STATEMENT_SECONDS: Final = 600
 """A season's ledger is summed in one statement, about a second per million events."""

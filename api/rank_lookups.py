@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.routing import Route
@@ -14,7 +13,7 @@ from api.boards import Boards
 from api.cursors import season_behind
 from api.endpoint import Call, Endpoint, ties_in, whole_number_in, window_in
 from api.ledger_reads import LedgerReads
-from api.season_paths import ANY_SEASON
+from api.season_paths import ANY_SEASON, user_id_in_path
 from api.seasons_api import percentile
 from shared import standings
 from shared.errors import InvalidRequestError
@@ -99,7 +98,7 @@ class RankLookups:
         return json_answer(Ranks(season_id, total, items, absent), headers=_NOW)
 
     async def of_user(self, call: Call) -> Answer:
-        user_id = parse_user_id(_user_id_in(call.scope["raw_path"]))
+        user_id = user_id_in_path(call)
         query = call.query()
         limit = whole_number_in(query, "limit", default=DEFAULT_SEASONS, lowest=1, highest=MAX_SEASONS)
         after = season_behind(query.get("cursor"))
@@ -112,11 +111,3 @@ class RankLookups:
             if place is not None
         ]
         return json_answer(UserRanks(user_id, items, more), headers=_NOW)
-
-
-def _user_id_in(raw_path: bytes) -> str:
-    """The id in the path, which the server would have decoded whatever its bytes are."""
-    try:
-        return unquote_to_bytes(raw_path[len(b"/v1/users/") : -len(b"/ranks")]).decode()
-    except UnicodeDecodeError as error:
-        raise InvalidRequestError("userId must be percent-encoded UTF-8", code="invalid_user_id") from error

@@ -17,8 +17,6 @@ from api.access import Need
 from api.answers import Answer, Header, json_answer, request_id
 from api.batch_format import (
     NDJSON,
-    QUEUED,
-    REPLAYED,
     BatchQueued,
     BatchRefused,
     Item,
@@ -107,7 +105,8 @@ class ScoreBatches:
                 results = await self._batcher.submit(batch)
             finally:
                 batch.body = bytearray()
-        queued, replayed = results.count(QUEUED), results.count(REPLAYED)
+        statuses = [result.status for result in results]
+        queued, replayed = statuses.count("queued"), statuses.count("replayed")
         if queued + replayed == 0:
             message = "every score of the batch was refused; results says why"
             body = BatchRefused(message, "batch_refused", request_id(call.scope), results)
@@ -173,11 +172,13 @@ def _status(results: Sequence[ItemResult]) -> tuple[int, Sequence[Header]]:
 
 
 def _told(result: Result) -> ItemResult:
+    if isinstance(result, int):
+        return ItemResult("queued", str(result))
     if isinstance(result, UnavailableError):
         raise result  # what became of this one is not known
     if isinstance(result, LeaderboardError):
         return refused(result)
-    return REPLAYED if result else QUEUED
+    return ItemResult("replayed", str(result.event_id))
 
 
 def _in_lines(call: Call) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from api.endpoint import Endpoint
+from api.endpoint import Call, Endpoint
+from shared.errors import InvalidRequestError
+from shared.scores import EventId, UserId, parse_event_id, parse_user_id
 
 SEASONS: Final = "/v1/seasons"
 
@@ -16,7 +19,8 @@ SEASONS: Final = "/v1/seasons"
 class Anything(Convertor[str]):
     """Takes an empty id, one with an encoded slash or line break, so that it can be told what is wrong with it."""
 
-    regex = r"[\s\S]*"
+    # As little as it can be: of a path that could be read in two ways the later part is the player's id.
+    regex = r"[\s\S]*?"
 
     def convert(self, value: str) -> str:
         return value
@@ -28,7 +32,10 @@ class Anything(Convertor[str]):
 class NothingElse(Anything):
     """The same, but for the paths below a season: those have methods of their own."""
 
-    regex = r"(?![\s\S]*/(?:close|scores(?:/batch)?|leaderboard/(?:top|ranks?|around|stream))$)[\s\S]*"
+    regex = (
+        r"(?![\s\S]*/(?:close|epochs|moderations|scores(?:/batch)?|(?:epochs|events|leaderboard|users)/[\s\S]*)$)"
+        r"[\s\S]*"
+    )
 
 
 class OnlyItsMethod(Route):
@@ -61,3 +68,21 @@ register_url_convertor("nothing_else", NothingElse())
 ANY_SEASON: Final = f"{SEASONS}/{{sid:anything}}"
 WRONG_SEASON: Final = f"{SEASONS}/{{sid:nothing_else}}"
 """An id that no season has, on none of the paths below a season."""
+
+
+def event_id_in_path(call: Call) -> EventId:
+    """The ledger's id of the event that the path names. Raises InvalidRequestError."""
+    return parse_event_id(call.scope["path_params"]["eid"], "eventId")
+
+
+def user_id_in_path(call: Call) -> UserId:
+    """The player whom the path names, in whatever bytes: the server would have decoded them. Raises
+    InvalidRequestError."""
+    path, raw = call.scope["path"], call.scope["raw_path"]
+    # What follows the id holds nothing that is encoded.
+    behind = path[path.index("/users/") + len("/users/") + len(call.scope["path_params"]["uid"]) :].encode()
+    given = raw[raw.index(b"/users/") + len(b"/users/") :].removesuffix(behind)
+    try:
+        return parse_user_id(unquote_to_bytes(given).decode())
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError("userId must be percent-encoded UTF-8", code="invalid_user_id") from error

@@ -13,7 +13,7 @@ from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
 from api.cursors import season_behind
-from api.endpoint import Call, Endpoint, decoded, whole_number_in
+from api.endpoint import Call, Endpoint, decoded, flag_in, whole_number_in
 from api.ledger_reads import LedgerReads
 from api.resets import Resets
 from api.season_paths import ANY_SEASON, SEASONS, WRONG_SEASON, ByMethod, OnlyItsMethod
@@ -79,8 +79,13 @@ class SeasonPage(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Deleted(msgspec.Struct, frozen=True, rename="camel"):
+    """`epoch` and `archived` answer `archive=true`: the season's last epoch that ended, null = none did, and whether it
+    stays readable."""
+
     season_id: str
     deleted: bool = True
+    epoch: int | msgspec.UnsetType | None = msgspec.UNSET
+    archived: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class SeasonResources:
@@ -133,9 +138,10 @@ class SeasonResources:
 
     async def delete(self, call: Call) -> Answer:
         season_id = call.season_id
-        await self._resets.reset(season_id)
+        archived = flag_in(call.query(), "archive")
+        ended = await self._resets.reset(season_id, archived=archived)
         self._top_cache.drop([season_id])
-        return json_answer(Deleted(season_id))
+        return json_answer(Deleted(season_id, True, *ended) if archived else Deleted(season_id))
 
     async def _one(self, season_id: SeasonId) -> SeasonResource:
         found = await self._reads.ask(lambda conn: season_settings.find(conn, season_id))

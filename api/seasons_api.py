@@ -10,13 +10,16 @@ import msgspec
 from starlette.routing import Route
 
 from api.access import Need
-from api.answers import NO_STORE, Answer, json_answer
+from api.answers import NO_STORE, Answer, TaggedAnswer, json_answer
+from api.applied_scores import AppliedScores, queued
 from api.boards import Boards, Page, Placing
 from api.cursors import cursor_behind, place_of
 from api.endpoint import Call, Endpoint, Traced, score_in, ties_in, user_id_in, whole_number_in, window_in
 from api.intake import Intake
 from api.season_paths import ANY_SEASON
 from api.top_cache import TopCache, key_of
+from api.visibility import Visibility
+from api.waiting import Pending, pending_after, wait_ms_in, waits
 from shared.errors import InvalidRequestError
 from shared.scores import (
     DEFAULT_AROUND_RANGE,
@@ -36,9 +39,6 @@ from shared.scores import (
     parse_user_id,
 )
 
-# Tells a client that its score had been stored before; the name is the one that Stripe's API made known.
-REPLAYED: Final = ((b"idempotent-replayed", b"true"),)
-
 _NOW: Final = (NO_STORE,)
 
 Moment: TypeAlias = Annotated[dt.datetime, msgspec.Meta(tz=True)]
@@ -57,12 +57,6 @@ class ScoreBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fiel
     occurred_at: Moment | None = None
 
 
-class Queued(msgspec.Struct, frozen=True, rename="camel"):
-    season_id: str
-    user_id: str
-    queued: bool = True
-
-
 class RankedPlayer(msgspec.Struct, frozen=True, rename="camel"):
     rank: int
     user_id: str
@@ -70,12 +64,14 @@ class RankedPlayer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Top(msgspec.Struct, frozen=True, rename="camel"):
-    """`nextCursor`: where the players behind these begin, null = there are none."""
+    """`nextCursor`: where the players behind these begin, null = there are none. `pending`, here and below: whether the
+    event of `after` is still to come."""
 
     season_id: str
     items: list[RankedPlayer]
     total_players: int
     next_cursor: str | None
+    pending: Pending = msgspec.UNSET
 
 
 class Rank(msgspec.Struct, frozen=True, rename="camel"):
@@ -87,6 +83,7 @@ class Rank(msgspec.Struct, frozen=True, rename="camel"):
     score: int
     percentile: float
     total_players: int
+    pending: Pending = msgspec.UNSET
 
 
 class Around(msgspec.Struct, frozen=True, rename="camel"):
@@ -94,6 +91,7 @@ class Around(msgspec.Struct, frozen=True, rename="camel"):
     user_id: str
     range: int
     items: list[RankedPlayer]
+    pending: Pending = msgspec.UNSET
 
 
 class AroundScore(msgspec.Struct, frozen=True, rename="camel"):
@@ -104,6 +102,7 @@ class AroundScore(msgspec.Struct, frozen=True, rename="camel"):
     rank: int
     range: int
     items: list[RankedPlayer]
+    pending: Pending = msgspec.UNSET
 
 
 class PastBoards(Protocol):
@@ -120,12 +119,21 @@ class SeasonsApi:
     """`hot`: what games ask all the time, by method and what follows the season's id in the path."""
 
     def __init__(
-        self, intake: Intake, boards: Boards, top_cache: TopCache, time_travel: PastBoards, traced: Traced
+        self,
+        intake: Intake,
+        boards: Boards,
+        top_cache: TopCache,
+        visibility: Visibility,
+        traced: Traced,
+        *,
+        time_travel: PastBoards,
     ) -> None:
         self._intake = intake
         self._boards = boards
         self._top_cache = top_cache
         self._time_travel = time_travel
+        self._visibility = visibility
+        self._applied_scores = AppliedScores(intake, boards, visibility)
         self._score_decoder = msgspec.json.Decoder(ScoreBody)
         self.hot: Mapping[tuple[str, str], Endpoint] = {
             ("POST", "scores"): Endpoint(traced(f"{ANY_SEASON}/scores", self.add_score), Need.WRITE),
@@ -142,8 +150,9 @@ class SeasonsApi:
         body = await call.json(self._score_decoder)
         key = key_in(call, body.event_id)
         score = score_of(season_id, body, key, call.traceparent)
-        replayed = await self._intake.submit(score)
-        return json_answer(Queued(season_id, score.user_id), 202, REPLAYED if replayed else ())
+        if call.scope["query_string"] and (wait_ms := wait_ms_in(call.query(), 0)):
+            return await self._applied_scores.add(score, wait_ms)
+        return queued(score, await self._intake.submit(score))
 
     async def top(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
@@ -157,10 +166,13 @@ class SeasonsApi:
         behind = None if cursor is None else place_of(cursor)
         window, shared = window_in(query), ties_in(query)
 
-        async def load() -> bytes:
+        async def load(pending: Pending = msgspec.UNSET) -> bytes:
             page = await self._boards.top(season_id, limit, offset, behind, window=window, shared=shared)
-            return top_body(season_id, page)
+            return top_body(season_id, page, pending)
 
+        if waits(query):  # what is kept may be older
+            pending = await pending_after(self._visibility, season_id, query)
+            return TaggedAnswer(await load(pending)).to(call.header(b"if-none-match"))
         kept = await self._top_cache.find(key_of(call.scope), season_id, load)
         return kept.to(call.header(b"if-none-match"))
 
@@ -170,8 +182,9 @@ class SeasonsApi:
             return await self._time_travel.rank(call, query)
         user_id = user_id_in(query)
         window, shared = window_in(query), ties_in(query)
+        pending = await pending_after(self._visibility, season_id, query) if waits(query) else msgspec.UNSET
         place = await self._boards.rank(season_id, user_id, window=window, shared=shared)
-        return json_answer(rank_of(season_id, user_id, place), headers=_NOW)
+        return json_answer(rank_of(season_id, user_id, place, pending), headers=_NOW)
 
     async def around(self, call: Call) -> Answer:
         season_id, query = call.season_id, call.query()
@@ -179,30 +192,31 @@ class SeasonsApi:
             return await self._time_travel.around(call, query)
         size = whole_number_in(query, "range", default=DEFAULT_AROUND_RANGE, lowest=0, highest=MAX_AROUND_RANGE)
         window, shared = window_in(query), ties_in(query)
-        if "score" in query and "userId" not in query:
-            score = score_in(query)
-            players, rank = await self._boards.around_score(season_id, score, size, window=window, shared=shared)
-            found = AroundScore(season_id, score, rank, size, list(map(RankedPlayer, *players)))
-            return json_answer(found, headers=_NOW)
-        if "score" in query:
+        if "score" in query and "userId" in query:
             raise InvalidRequestError("send userId or score, not both", code="invalid_query")
-        user_id = user_id_in(query)
+        of_score = "score" in query
+        score, user_id = score_in(query) if of_score else 0, UserId("") if of_score else user_id_in(query)
+        pending = await pending_after(self._visibility, season_id, query) if waits(query) else msgspec.UNSET
+        if of_score:
+            players, rank = await self._boards.around_score(season_id, score, size, window=window, shared=shared)
+            found = AroundScore(season_id, score, rank, size, list(map(RankedPlayer, *players)), pending)
+            return json_answer(found, headers=_NOW)
         players = await self._boards.around(season_id, user_id, size, window=window, shared=shared)
         items = list(map(RankedPlayer, *players))
-        return json_answer(Around(season_id, user_id, size, items), headers=_NOW)
+        return json_answer(Around(season_id, user_id, size, items, pending), headers=_NOW)
 
 
-def top_body(season_id: SeasonId, page: Page) -> bytes:
+def top_body(season_id: SeasonId, page: Page, pending: Pending = msgspec.UNSET) -> bytes:
     """The encoded body that says what the page does."""
     players, total, last = page
     items = list(map(RankedPlayer, *players))
     next_cursor = None if last is None else cursor_behind(last)
-    return msgspec.json.encode(Top(season_id, items, total, next_cursor))
+    return msgspec.json.encode(Top(season_id, items, total, next_cursor, pending))
 
 
-def rank_of(season_id: SeasonId, user_id: UserId, place: Placing) -> Rank:
+def rank_of(season_id: SeasonId, user_id: UserId, place: Placing, pending: Pending = msgspec.UNSET) -> Rank:
     rank, score, total = place
-    return Rank(season_id, user_id, rank, score, percentile(rank, total), total)
+    return Rank(season_id, user_id, rank, score, percentile(rank, total), total, pending)
 
 
 def percentile(rank: int, total: int) -> float:

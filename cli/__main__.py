@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 import psycopg
 import typer
 
-from cli import backup_commands, keys_commands, outbox_commands
+from cli import backup_commands, keys_commands, outbox_commands, transfer_commands
 from cli.console import fail, run_to_end, settings_or_fail, tell_place
 from cli.servers import NoServersError, ledger_dsn, place
 from shared.logs import configure_logs
@@ -31,8 +31,9 @@ app = typer.Typer(
 
 app.add_typer(outbox_commands.app, name="outbox")
 app.add_typer(keys_commands.app, name="keys")
-for _command in (backup_commands.backup, backup_commands.restore, backup_commands.restored):
+for _command in (backup_commands.backup, backup_commands.restore, backup_commands.restored, transfer_commands.export):
     app.command()(_command)
+app.command("import")(transfer_commands.import_scores)
 
 _Json: TypeAlias = Annotated[bool, typer.Option("--json", help="print the result as one JSON document")]
 _Seasons: TypeAlias = Annotated[
@@ -236,8 +237,9 @@ def purge(
 ) -> None:
     """Delete what is no longer needed, now; workers do the same every few seconds.
 
-    That is outbox events that were done or discarded long enough ago, and standings and ledger rows from before a
-    season's reset. Pending and failed events, and the ledger of what counts, are never deleted. Idempotency keys are
+    That is outbox events that were done or discarded long enough ago, standings and ledger rows from before a season's
+    reset, and archived epochs past ARCHIVE_RETENTION_DAYS. Pending and failed events, the ledger of what counts, and
+    that of epochs that are archived, are never deleted. Idempotency keys are
     left to the workers, who know how long the service promises to remember them, unless --keys-older-than is given.
     """
     from cli.purge import print_purged  # noqa: PLC0415

@@ -75,13 +75,13 @@ def restored(
 
 def _done(process: str, settings: Settings, work: Coroutine[Any, Any, T]) -> T:
     from cli.archives import ArchiveError  # noqa: PLC0415
-    from cli.backup import FileExistsAlreadyError  # noqa: PLC0415
     from cli.migrations import MigrationError  # noqa: PLC0415
     from cli.restore import NotEmptyError  # noqa: PLC0415
+    from cli.whole_files import FileExistsAlreadyError, FolderError  # noqa: PLC0415
 
     try:
         return run_to_end(process, settings, work)
     except (FileExistsAlreadyError, NotEmptyError) as error:
         fail(str(error), code=2)
-    except (ArchiveError, MigrationError) as error:
+    except (ArchiveError, FolderError, MigrationError) as error:
         fail(str(error))

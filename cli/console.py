@@ -17,8 +17,19 @@ import psycopg
 from redis.exceptions import RedisError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from cli.servers import NoServersError, UnreachableError
 from shared.cancellation import heed_cancellation
@@ -143,10 +154,20 @@ class Bar:
         self._progress.reset(self._task, description=what, total=total)
 
 
+class RateColumn(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")
+
+
 @contextmanager
-def bar(what: str, total: int | None) -> Iterator[Bar]:
+def bar(what: str, total: int | None, *, paced: bool = False) -> Iterator[Bar]:
+    """`paced`: with how many a second, and how long it will take."""
     console = Console(stderr=True)
     told = TextColumn("{task.description}")
-    columns = (SpinnerColumn(), told, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns: list[ProgressColumn] = [SpinnerColumn(), told, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    if paced:
+        columns += [RateColumn(), TextColumn("left"), TimeRemainingColumn()]
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         yield Bar(progress, what, total)

@@ -13,7 +13,12 @@ async def purge(settings: Settings, *, retention_hours: float, key_retention_hou
     """Delete what may go; returns how many rows of what. `key_retention_hours` None: keys stay."""
     async with connected_ledger(settings) as pool:
         tell_place(await place_of(pool))
-        work = Purge(pool, retention_hours=retention_hours, key_retention_hours=key_retention_hours)
+        work = Purge(
+            pool,
+            retention_hours=retention_hours,
+            key_retention_hours=key_retention_hours,
+            archive_retention_days=settings.archive_retention_days,
+        )
         rows = dict.fromkeys(work.kinds, 0)
         with bar("rows deleted", None) as progress:
             async for deleted in work.run():

@@ -76,12 +76,13 @@ async def connected(settings: Settings) -> AsyncIterator[Servers]:
 
 
 @asynccontextmanager
-async def connected_ledger(settings: Settings) -> AsyncIterator[Pool]:
-    """PostgreSQL alone: what a command that needs no board can do while Redis is away."""
+async def connected_ledger(settings: Settings, process: str = "cli") -> AsyncIterator[Pool]:
+    """PostgreSQL alone: what a command that needs no board can do while Redis is away. `process`: how its sessions are
+    named."""
     try:
         conninfo = connection_settings(
             ledger_dsn(settings),
-            "cli",
+            process,
             statement_ms=_STATEMENT_SECONDS * 1000,
             lock_ms=_LOCK_SECONDS * 1000,
             # Who stops a command with Ctrl-Z inside a transaction must not hold a season for ever.

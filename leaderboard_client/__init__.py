@@ -59,17 +59,45 @@ class Player(Struct, frozen=True, rename="camel", repr_omit_defaults=True):  # 0
     season_id: str = ""
     percentile: float = 0
     total_players: int = 0
+    pending: bool = False  # the score that the read was to wait for is still to come
 
 
 class Page(Struct, Generic[T], frozen=True, rename="camel", repr_omit_defaults=True):
     items: tuple[T, ...] = ()
-    next_cursor: str | None = None  # of top, seasons and ranks_of: where those behind these begin, None = nowhere
+    next_cursor: str | None = None  # of top, seasons, events, ranks_of: where those behind these begin, None = nowhere
     total_players: int = 0  # of top and ranks
     rank: int = 0  # of around_score: where the score would stand, behind all that are as good
+    pending: bool = False  # as of a player
 
 
-class Result(Struct, frozen=True, repr_omit_defaults=True):
+class Stored(Struct, frozen=True, rename="camel", repr_omit_defaults=True):  # event_id: the service's, not the key
+    event_id: str
+    queued: bool = True  # False: it is on the board, and the following is told, None = the player is not there
+    score: int | None = None
+    rank: int | None = None
+    previous_rank: int | None = None  # before the score
+
+
+class Event(Struct, frozen=True, kw_only=True, rename="camel", repr_omit_defaults=True):
+    season_id: str
+    event_id: str
+    user_id: str | None
+    type: Literal["score", "void", "hide", "unhide", "erase"]
+    delta: int | None = None
+    score: int | None = None
+    target: str | None = None  # of a void: the event_id of what it takes away
+    epoch: int | None
+    created_at: datetime
+    occurred_at: datetime | None
+    state: Literal["pending", "done", "failed", "discarded", "voided"]
+    effect: Literal["counted", "superseded", "ended", "voided", "discarded"] | None
+    reason: str | None = None
+    processed_at: datetime | None = None
+
+
+class Result(Struct, frozen=True, rename="camel", repr_omit_defaults=True):
     status: Literal["queued", "replayed", "refused"]  # replayed: it was stored before, under the same key
+    event_id: str | None = None
     code: str | None = None
     error: str | None = None
 
@@ -92,6 +120,8 @@ class Sent(TypedDict, total=False):
 class View(TypedDict, total=False):
     ties: Ties | None  # competition: equal scores share a rank
     window: Window | None
+    after: str  # the event_id of a score that is to be on the board before it is read
+    wait: int  # for that, milliseconds, 2000 at most
 
 
 class Leaderboard(AbstractAsyncContextManager["Leaderboard"]):
@@ -118,22 +148,29 @@ class Leaderboard(AbstractAsyncContextManager["Leaderboard"]):
     async def close_season(self, season_id: str) -> Season:
         return await self._ask(Season, "POST", _path("seasons", season_id, "/close"))
 
-    async def delete_season(self, season_id: str) -> None:
-        await self._ask(dict, "DELETE", _path("seasons", season_id))
+    async def delete_season(self, season_id: str, *, archive: bool = False) -> None:
+        await self._ask(dict, "DELETE", _path("seasons", season_id), archive="true" if archive else "")
 
-    async def add(self, season_id: str, user_id: str, delta: int, **sent: Unpack[Sent]) -> None:
-        body = Score(user_id, delta, **sent).body("delta")
-        await self._ask(dict, "POST", _path("seasons", season_id, "/scores"), body)
+    async def add(self, season_id: str, user_id: str, delta: int, wait: int = 0, **sent: Unpack[Sent]) -> Stored:
+        body = Score(user_id, delta, **sent).body("delta")  # wait: until it is on the board, milliseconds, 2000 at most
+        return await self._ask(Stored, "POST", _path("seasons", season_id, "/scores"), body, wait=wait or None)
 
-    async def submit(self, season_id: str, user_id: str, score: int, **sent: Unpack[Sent]) -> None:
+    async def submit(self, season_id: str, user_id: str, score: int, wait: int = 0, **sent: Unpack[Sent]) -> Stored:
         body = Score(user_id, score, **sent).body("score")
-        await self._ask(dict, "POST", _path("seasons", season_id, "/scores"), body)
+        return await self._ask(Stored, "POST", _path("seasons", season_id, "/scores"), body, wait=wait or None)
 
     async def add_many(self, season_id: str, scores: list[Score]) -> list[Result]:
         return await self._store(season_id, [score.body("delta") for score in scores])
 
     async def submit_many(self, season_id: str, scores: list[Score]) -> list[Result]:
         return await self._store(season_id, [score.body("score") for score in scores])
+
+    async def event(self, season_id: str, event_id: str) -> Event:
+        return await self._ask(Event, "GET", _path("seasons", season_id, f"/events/{event_id}"))
+
+    async def events(self, season_id: str, user_id: str, *, limit: int = 50, cursor: str = "") -> Page[Event]:
+        path = _path("seasons", season_id, f"/users/{_quoted(user_id)}/events")
+        return await self._ask(Page[Event], "GET", path, limit=limit, cursor=cursor)
 
     async def top(self, season_id: str, *, limit: int = 10, cursor: str = "", **view: Unpack[View]) -> Page[Player]:
         return await self._read(Page[Player], season_id, "top", limit=limit, cursor=cursor, **view)
@@ -196,4 +233,8 @@ def _answer(response: httpx2.Response, kind: type[T]) -> T:
 
 
 def _path(kind: str, name: str, rest: str = "") -> str:
-    return f"/v1/{kind}/{quote(name, safe='').replace('.', '%2E')}{rest}"  # "." alone would make another path of it
+    return f"/v1/{kind}/{_quoted(name)}{rest}"
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="").replace(".", "%2E")  # "." alone would make another path of it

@@ -15,6 +15,9 @@ from shared.windows import HOURS, WINDOWS
 MOMENT: Final = "least(event.occurred_at, event.created_at)"
 """When an event's score was reached: as its client says, else when it arrived, and no later than that."""
 
+STANDS: Final = "event.discarded_at is null and event.voided_at is null"
+"""Whether a score was not given up."""
+
 MINUTE: Final = "date_bin('1 minute', {at}, timestamptz 'epoch')"
 
 AS_OF: Final = "(timestamptz 'epoch' + season.token * interval '1 microsecond')"
@@ -79,8 +82,14 @@ def microseconds(moment: str) -> str:
 _FAR: Final = 2**61
 """Far beyond what a board shows, and two of them are not too much for a bigint."""
 
-COLUMNS: Final = "season_id, user_id, score"
-"""A standing of a season whose rules are plain."""
+_HIDDEN: Final = """exists (
+  select from hidden_players as hidden
+  where hidden.season_id = standing.season_id and hidden.user_id = standing.user_id)"""
+
+
+def _shown(score: str, *, hides: bool) -> str:
+    """The score as boards show it: that of who is hidden is on none of them."""
+    return f"case when {_HIDDEN} then null else {score} end" if hides else score
 
 
 def _bounded_score(place: Place) -> str:
@@ -89,22 +98,24 @@ def _bounded_score(place: Place) -> str:
     return f"case when abs({score}) > {MAX_SCORE} then sign({score})::bigint * {MAX_SCORE} else {score} end"
 
 
-FULL_COLUMNS: Final = ", ".join(
-    [
-        f"season_id, user_id, score, {microseconds('reached_at')}, reached_by",
-        *(
-            f"{_bounded_score(place)}, {held('standing', 'reached_at', place)}, {held('standing', 'reached_by', place)}"
-            for place in IN_WINDOWS
-        ),
-    ]
-)
-"""A whole row of standings, called `standing`: the score, when it was reached, in microseconds, and by which event, of
-all time and of each window."""
+def _full_columns(*, hides: bool) -> str:
+    told = [f"season_id, user_id, {_shown('score', hides=hides)}, {microseconds('reached_at')}, reached_by"]
+    for place in IN_WINDOWS:
+        score = _shown(_bounded_score(place), hides=hides)
+        told.append(f"{score}, {held('standing', 'reached_at', place)}, {held('standing', 'reached_by', place)}")
+    return ", ".join(told)
+
+
+FULL_COLUMNS: Final = _full_columns(hides=True)
+"""A whole row of standings, called `standing`, as boards show it: the score, when it was reached, in microseconds, and
+by which event, of all time and of each window. For seasons with any rules."""
 
 
 def columns_of(rules: Rules) -> str:
     """The columns of `shared.standings.Standing`, as far as the season has them."""
-    return COLUMNS if rules.plain else FULL_COLUMNS
+    if rules.plain:
+        return f"season_id, user_id, {_shown('score', hides=rules.hides)}"
+    return _full_columns(hides=rules.hides)
 
 
 def preference(rules: Rules) -> str:

@@ -51,6 +51,16 @@ class SeasonNotFoundError(LeaderboardError):
     code = "season_not_found"
 
 
+class EventNotFoundError(LeaderboardError):
+    status = 404
+    code = "event_not_found"
+
+
+class EpochNotFoundError(LeaderboardError):
+    status = 404
+    code = "epoch_not_found"
+
+
 class ConflictError(LeaderboardError):
     """The request is well-formed, but the season is not as it would have to be."""
 
@@ -63,6 +73,13 @@ class EpochGoneError(LeaderboardError):
 
     status = 410
     code = "epoch_gone"
+
+
+class EpochSealingError(ConflictError):
+    """The epoch's final ranks are being settled: the same request will succeed soon. No 503, nothing is in trouble."""
+
+    code = "epoch_sealing"
+    retry_after_seconds = 1
 
 
 class BodyTooLargeError(LeaderboardError):

@@ -14,8 +14,6 @@ from typing import Final
 from shared.aggregates import (
     ALL_TIME,
     AS_OF,
-    COLUMNS,
-    FULL_COLUMNS,
     LEAVES,
     MINUTE,
     MOMENT,
@@ -24,6 +22,7 @@ from shared.aggregates import (
     Place,
     array_of,
     bounded,
+    columns_of,
     counts_more,
     held,
     microseconds,
@@ -38,7 +37,7 @@ _CURRENT: Final = """
 from outbox as event
 join seasons as season on season.season_id = event.season_id and season.epoch = event.epoch
 where event.id = any(%s::bigint[]) and season.aggregation = '{aggregation}' and season.sort_order = '{order}'
-  and season.windows = {windows} and season.tie_break = '{tie_break}'"""
+  and season.windows = {windows} and season.tie_break = '{tie_break}' and season.hides = {hides}"""
 
 _SUM: Final = f"""
 insert into standings as standing (season_id, epoch, user_id, score, token)
@@ -48,7 +47,7 @@ group by event.season_id, event.epoch, event.user_id, season.token
 order by event.season_id, event.epoch, event.user_id
 on conflict (season_id, epoch, user_id) do update
 set score = coalesce(standing.score, 0) + excluded.score, token = excluded.token
-returning {COLUMNS}
+returning {{columns}}
 """
 
 # Of each player the event that counts most, if it counts more than the one that the standing is of. In whatever order
@@ -65,7 +64,7 @@ order by season_id, epoch, user_id, {{preference}}
 on conflict (season_id, epoch, user_id) do update
 set score = excluded.score, reached_at = excluded.reached_at, reached_by = excluded.reached_by, token = excluded.token
 where standing.score is null or standing.reached_by is null or {{counts_more}}
-returning {COLUMNS}
+returning {{columns}}
 """  # noqa: S608 - constants
 
 _TIMED: Final = f"""
@@ -106,7 +105,7 @@ _FULL_SUM: Final = f"""
 insert into standings as standing (season_id, epoch, user_id, token, score, reached_at, reached_by, windows)
 select season_id, epoch, user_id, token, {{chosen}} from summed, listed order by season_id, epoch, user_id
 on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{merged}}
-returning {FULL_COLUMNS}
+returning {{columns}}
 """  # noqa: S608 - constants
 
 # The same of what does not add up. An event that is in no longer all windows may have been shown in one by a batch that
@@ -129,7 +128,7 @@ select season_id, epoch, user_id, token, {{chosen}} from picked, listed order by
 on conflict (season_id, epoch, user_id) do update set token = excluded.token, {{merged}}
 where {{any_counts_more}}
   or (standing.season_id, standing.user_id) in (select season_id, user_id from picked where late)
-returning {FULL_COLUMNS}
+returning {{columns}}
 """  # noqa: S608 - constants
 
 
@@ -151,7 +150,7 @@ async def fold(conn: Connection, event_ids: Sequence[int], rules: Collection[Rul
 @lru_cache
 def statement(rules: Rules) -> str:
     """The statement that folds events of seasons with these rules; its parameter is their ids."""
-    told = {name: str(value).lower() for name, value in rules._asdict().items()}
+    told = {name: str(value).lower() for name, value in rules._asdict().items()} | {"columns": columns_of(rules)}
     if rules.plain and rules.aggregation == "sum":
         return _SUM.format(**told)
     if rules.plain:

@@ -6,7 +6,7 @@ of it or nothing. Repairs are statements under the season's lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import chain
 from typing import Final
@@ -21,8 +21,10 @@ from shared.aggregates import (
     LEAVES,
     MINUTE,
     MOMENT,
+    STANDS,
     VALUES,
     WITHIN,
+    Place,
     aggregates,
     array_of,
     held,
@@ -33,7 +35,7 @@ from shared.findings import Difference, Report, kind_of
 from shared.postgres import Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import amend, retried_when_late
-from shared.scores import MAX_SCORE, SeasonId, UserId
+from shared.scores import MAX_SCORE, Rules, SeasonId, UserId
 from shared.standings import Standing
 from shared.windows import BOARDS
 
@@ -43,16 +45,17 @@ _REPAIR_LIMIT: Final = 5000
 
 # What counts: events that were not given up and whose outbox row is done, or purged because it was. Two `not exists`,
 # each in the words of a partial index: `status <> 'done'` would read the whole outbox for every season.
-_EVENTS = f"""
+EVENTS: Final = f"""
   select event.user_id, event.delta as score, {MOMENT} as at, event.id, {{minute}} as minute
   from score_events as event
-  where event.season_id = {{season_id}} and event.epoch = {{epoch}} and event.discarded_at is null
+  where event.season_id = {{season_id}} and event.epoch = {{epoch}} and {STANDS}
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'pending')
     and not exists (select from outbox where outbox.id = event.id and outbox.status = 'failed')
 """  # noqa: S608 - constants
+"""The events of an epoch that count; `minute`: null where nobody asks for it."""
 
 _COUNTED = f"""
-  select user_id, {{aggregates}} from (select *, {{within}} as within from ({_EVENTS}) as event) as event
+  select user_id, {{aggregates}} from (select *, {{within}} as within from ({EVENTS}) as event) as event
   group by user_id
 """  # noqa: S608 - constants
 
@@ -99,7 +102,7 @@ returning {FULL_COLUMNS}
 
 _MINUTES = f"""
 with event as materialized (
-  select *, {{within}} as within from ({_EVENTS}) as event
+  select *, {{within}} as within from ({EVENTS}) as event
 ), ledger as (
   select user_id, minute, {LEAVES.format(minute="minute", within="within")} as leaves_at, {{of_minute}}
   from event where within > 0 group by user_id, minute, within
@@ -215,17 +218,22 @@ def repair(fence: seasons.Fence) -> sql.Composed:
     return _of_season(_REPAIR, fence)
 
 
+def totals(rules: Rules, places: Iterable[Place]) -> str:
+    """What the events come to, as standings have it: when a plain sum was reached, nobody asks."""
+    if rules.plain and rules.aggregation == "sum":
+        return "sum(score) as score, null::timestamptz as reached_at, null::bigint as reached_by"
+    return aggregates(rules, places)
+
+
 def _of_season(query: str, fence: seasons.Fence) -> sql.Composed:
     """One of these for this season. Values as literals: DECLARE takes no parameters."""
     rules = fence.rules
     places = places_of(rules)
     columns = list(chain(*map(names, places)))
     compared = [name for name in columns if not (rules.plain and name == "reached_at")]
-    adds_up = rules.aggregation == "sum"
-    of_plain_sum = "sum(score) as score, null::timestamptz as reached_at, null::bigint as reached_by"
     windows = array_of(name for place in places[1:] for name in names(place, "ledger."))
     parts = {
-        "aggregates": of_plain_sum if rules.plain and adds_up else aggregates(rules, places),
+        "aggregates": totals(rules, places),
         "of_minute": aggregates(rules, (ALL_TIME,), of_minutes=True),
         "minute": MINUTE.format(at=MOMENT) if rules.windows else "null::timestamptz",
         "within": WITHIN.format(minute="minute", as_of=_AS_OF) if rules.windows else "0",

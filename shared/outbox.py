@@ -27,10 +27,11 @@ _TAKE = """
 claimed as (
   update outbox set status = 'done', processed_at = clock_timestamp()
   where id = any(array({next}))
-  returning id, season_id, created_at
+  returning id, season_id, created_at, event_type
 )
 select array(select id from claimed), array(select distinct season_id from claimed),
-  (select extract(epoch from clock_timestamp() - min(created_at))::float from claimed)"""
+  (select extract(epoch from clock_timestamp() - min(created_at))::float from claimed),
+  array(select id from claimed where event_type <> 'score')"""
 
 _IN_SHARE = """and hashtext(season_id) & 7 = (select n from share) and id < (
   select id from outbox where status = 'pending' and id >= %s and season_id <> all(%s) order by id limit 1) + %s
@@ -54,6 +55,8 @@ with share as materialized (
 ), {_TAKE.format(next=NEXT.replace("order by", _IN_SHARE))},
   array(select n from share)
 """  # noqa: S608 - constants
+
+_PUT_BACK = "update outbox set status = 'pending', processed_at = null where id = any(%s)"
 
 _MARK_FAILED = """
 update outbox
@@ -106,11 +109,13 @@ class Purged(NamedTuple):
 
 class Claimed(NamedTuple):
     """Events of a batch, and the seasons that they belong to, each once. `waited`: seconds since the oldest of them was
-    written, None where there are none. `shares`: the share that was taken, else those that have much of what waits."""
+    written, None where there are none. `moderating`: those that are no scores (`shared.moderation`).
+    `shares`: the share that was taken, else those that have much of what waits."""
 
     event_ids: list[int]
     season_ids: list[SeasonId]
     waited: float | None
+    moderating: list[int]
     shares: list[int]
 
 
@@ -133,6 +138,11 @@ async def claim(
 async def traceparents(conn: Connection, event_ids: Sequence[int], limit: int) -> dict[int, str]:
     """Under which spans events came, by their ids; of at most `limit` of those that are traced."""
     return dict(await (await conn.execute(TRACEPARENTS, (list(event_ids), limit))).fetchall())
+
+
+async def put_back(conn: Connection, event_ids: Sequence[int]) -> None:
+    """Events that were claimed can't be applied yet."""
+    await conn.execute(_PUT_BACK, (list(event_ids),))
 
 
 async def mark_failed(conn: Connection, reasons: dict[int, str]) -> None:

@@ -29,7 +29,7 @@ EPOCH: Final = """
 select found.epoch, found.aggregation, found.sort_order, found.windows, found.tie_break, found.told,
   season.created_at > %(moment)s as unknown,
   case when found.epoch = 1 then season.created_at else coalesce(
-    (select coalesce(before.left_at, before.ended_at) from season_epochs as before
+    (select coalesce(before.next_began_at, before.ended_at) from season_epochs as before
      where before.season_id = season.season_id and before.epoch = found.epoch - 1),
     found.began_at,
     (select event.created_at from score_events as event
@@ -39,7 +39,7 @@ from seasons as season cross join lateral (
   (select epoch, aggregation, sort_order, windows, tie_break,
      case when archived then 'archived' else reason end as told, began_at
    from season_epochs
-   where season_id = season.season_id and epoch < season.epoch and coalesce(left_at, ended_at) > %(moment)s
+   where season_id = season.season_id and epoch < season.epoch and coalesce(next_began_at, ended_at) > %(moment)s
    order by epoch limit 1)
   union all
   select season.epoch, season.aggregation, season.sort_order, season.windows, season.tie_break, 'current', null

@@ -12,17 +12,14 @@ from functools import lru_cache
 from typing import Final
 
 from shared.aggregates import ALL_TIME, MOMENT, aggregates, microseconds
+from shared.player_entries import of_player
 from shared.scores import Rules
 
 # What was asked for and has failed, or was discarded, never took effect.
 _EFFECTIVE: Final = """(asked.applied_at is not null or exists (
     select from outbox where outbox.id = asked.id and outbox.status = 'pending' offset 0))"""
 
-# An index finds what a player has sent, whichever there is: one by ids, or one by their hash.
-_OF_PLAYER: Final = """
-      array[hashtextextended(event.user_id, hashtext(event.season_id))]
-        @> array[hashtextextended(amended.user_id, hashtext(%(season_id)s))]
-      and event.season_id = %(season_id)s and event.user_id = amended.user_id"""
+_OF_PLAYER: Final = of_player("event", season_id="%(season_id)s", user_id="amended.user_id")
 
 # A discard may be committed somewhat after its moment, when the snapshot was made already.
 _LATE: Final = "interval '1 hour'"
@@ -36,14 +33,16 @@ with failed as materialized (
 ), voids as materialized (
   select asked.event_id, asked.user_id, asked.requested_at from moderations as asked
   where asked.season_id = %(season_id)s and asked.action = 'void' and asked.applied_at is null and {_EFFECTIVE}
+), last as materialized (
+  select distinct on (asked.user_id) asked.user_id, asked.action from moderations as asked
+  where asked.season_id = %(season_id)s and asked.action in ('hide', 'unhide') and asked.user_id is not null
+    and asked.requested_at <= %(hidden_at)s and {_EFFECTIVE}
+  order by asked.user_id, asked.id desc
 ), hidden as materialized (
-  select user_id from (
-    select distinct on (asked.user_id) asked.user_id, asked.action from moderations as asked
-    where asked.season_id = %(season_id)s and asked.action in ('hide', 'unhide') and asked.user_id is not null
-      and asked.requested_at <= %(hidden_at)s and {_EFFECTIVE}
-    order by asked.user_id, asked.id desc
-  ) as last
-  where action = 'hide'
+  select user_id from last where action = 'hide'
+  union
+  select user_id from hidden_players
+  where season_id = %(season_id)s and hidden_at <= %(hidden_at)s and user_id not in (select user_id from last)
 ), amended as materialized (
   select user_id from score_events
   where season_id = %(season_id)s and epoch = %(epoch)s and (voided_at is not null or discarded_at is not null)

@@ -55,6 +55,7 @@ class Update(NamedTuple):
     """One batch's effect on one season: absolute scores, and the fence that they pass only once.
 
     `prev` is the token of the last committed batch, `token` that of this one (microseconds, growing).
+    `patch_floor`: see `shared.seasons.Fence`.
     """
 
     season_id: SeasonId
@@ -64,6 +65,7 @@ class Update(NamedTuple):
     token: int
     standings: Sequence[Standing] = ()
     rules: Rules = PLAIN
+    patch_floor: int = 0
 
 
 _Call: TypeAlias = tuple[SeasonId, list[str], list[Any]]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
-from shared import ledger, outbox, seasons, snapshots
+from shared import epoch_purges, ledger, outbox, seasons, snapshots
 from shared.postgres import Connection, Pool
 
 _CHUNK: Final = 2000
@@ -26,10 +26,17 @@ class Deleted(NamedTuple):
 
 
 class Purge:
-    """Deletes done and discarded events and idempotency keys past their retentions, and what belongs to epochs that a
-    reset ended. `key_retention_hours` None: no key."""
+    """Deletes done and discarded events, idempotency keys and archives past their retentions, and what belongs to other
+    epochs that a reset ended. `key_retention_hours` None: no key. `archive_retention_days` 0: no archive."""
 
-    def __init__(self, pool: Pool, *, retention_hours: float, key_retention_hours: float | None) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        retention_hours: float,
+        key_retention_hours: float | None,
+        archive_retention_days: float = 0,
+    ) -> None:
         self._pool = pool
         self._steps: dict[str, _Step] = {"outbox events": partial(_outbox, retention_hours=retention_hours)}
         if key_retention_hours is not None:
@@ -37,7 +44,8 @@ class Purge:
         self._steps["minutes of ended epochs"] = partial(_ended, table="window_buckets")
         self._steps["standings of ended epochs"] = partial(_ended, table="standings")
         self._steps["snapshots of ended epochs"] = _snapshots
-        self._steps["ledger rows of ended epochs"] = partial(_ended, table="score_events")
+        self._steps["final ranks of ended epochs"] = partial(_final_ranks, retention_days=archive_retention_days)
+        self._steps["ledger rows of ended epochs"] = _ledger_rows
 
     @property
     def kinds(self) -> list[str]:
@@ -71,3 +79,19 @@ async def _ended(conn: Connection, _after: int, *, table: seasons.EpochTable) ->
 async def _snapshots(conn: Connection, _after: int) -> outbox.Purged:
     deleted = await snapshots.purge(conn, _CHUNK)
     return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)
+
+
+async def _final_ranks(conn: Connection, after: int, *, retention_days: float) -> outbox.Purged:
+    if not after:
+        await epoch_purges.expire(conn, retention_days)
+    deleted = await epoch_purges.purge(conn, "final_ranks", _CHUNK)
+    return outbox.Purged(deleted, 1 if deleted == _CHUNK else None)
+
+
+async def _ledger_rows(conn: Connection, _after: int) -> outbox.Purged:
+    deleted = await epoch_purges.purge(conn, "score_events", _CHUNK)
+    if deleted < _CHUNK:
+        deleted += await epoch_purges.purge_unnoted(conn, _CHUNK)
+    if deleted < _CHUNK:
+        await epoch_purges.note(conn)
+    return outbox.Purged(deleted, 0 if deleted >= _CHUNK else None)

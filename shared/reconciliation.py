@@ -81,7 +81,9 @@ class SeasonsUnreachableError(Exception):
 
 def update_of(fence: seasons.Fence, token: int, changed: Sequence[Standing] = ()) -> Update:
     """What a transaction sends that locked the season with this fence and gave it the token."""
-    return Update(fence.season_id, fence.timeline, fence.epoch, fence.token, token, changed, fence.rules)
+    return Update(
+        fence.season_id, fence.timeline, fence.epoch, fence.token, token, changed, fence.rules, fence.patch_floor
+    )
 
 
 async def project(conn: Connection, projection: Projection, updates: Sequence[Update], *, rebuild_large: bool) -> None:
@@ -235,6 +237,7 @@ async def _repair(
         and seen.epoch == update.epoch
         and seen.noted == seen.members
         and seen.token > 0
+        and seen.base >= update.patch_floor
     )
     limit = _PATCH_LIMIT // entries_of_a_player(update.rules)
     if whole:

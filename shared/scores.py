@@ -15,6 +15,8 @@ from shared.errors import InvalidRequestError
 SeasonId = NewType("SeasonId", str)
 UserId = NewType("UserId", str)
 IdempotencyKey = NewType("IdempotencyKey", str)
+EventId = NewType("EventId", int)
+"""The ledger's own number of what was written to it; what clients send as eventId is an IdempotencyKey."""
 
 MAX_SCORE: Final = 2**53 - 1
 """The largest absolute value of a score or delta: what a double, and so a sorted set's score, holds exactly."""
@@ -24,6 +26,7 @@ MAX_EPOCH: Final = 2**31 - 1
 MAX_SEASON_ID_LENGTH: Final = 64
 MAX_USER_ID_LENGTH: Final = 128
 MAX_KEY_LENGTH: Final = 128
+MAX_REMARK_LENGTH: Final = 500
 
 FIRST_YEAR: Final = 1970
 LAST_YEAR: Final = 9998
@@ -68,13 +71,20 @@ TieBreak: TypeAlias = Literal["member", "earliest"]
 class Rules(NamedTuple):
     """What a season's scores come to and where they are shown. They hold for all scores of an epoch.
 
-    `windows`: there are boards of the last 24 hours, 3 and 7 days too.
+    `windows`: there are boards of the last 24 hours, 3 and 7 days too. `hides`: some players are on none of them, at
+    any time (`shared.moderation`).
     """
 
     aggregation: Aggregation = "sum"
     order: Order = "desc"
     windows: bool = False
     tie_break: TieBreak = "member"
+    hides: bool = False
+
+    @property
+    def chosen(self) -> tuple[Aggregation, Order, bool, TieBreak]:
+        """What games choose: all but `hides`."""
+        return self[:4]
 
     @property
     def plain(self) -> bool:
@@ -189,7 +199,7 @@ def is_number(text: str) -> bool:
 
 
 def parse_number(text: str, name: str, code: str) -> int:
-    """An id of the games API, from 1 to 2^63 - 1, or InvalidRequestError; `name`: of its field."""
+    """An id of the games API or of an event, from 1 to 2^63 - 1, or InvalidRequestError; `name`: of its field."""
     if not is_number(text):
         raise InvalidRequestError(f"{name} must be a whole number from 1 to {MAX_NUMBER}, not {text[:40]!r}", code=code)
     return int(text)
@@ -212,6 +222,20 @@ def parse_moment(moment: dt.datetime, name: str, code: str) -> dt.datetime:
     if in_utc is None:
         raise InvalidRequestError(f"{name} must be in the years {FIRST_YEAR} to {LAST_YEAR}", code=code)
     return in_utc
+
+
+def parse_event_id(text: str, name: str) -> EventId:
+    """The ledger's id of an event, or InvalidRequestError; `name`: of its field."""
+    return EventId(parse_number(text, name, "invalid_event_id"))
+
+
+def parse_remark(text: str, name: str) -> str:
+    """What an operator says of what is done, or InvalidRequestError; `name`: of its field."""
+    if not 1 <= len(text.strip()) <= MAX_REMARK_LENGTH or _FORBIDDEN_IN_USER_ID.search(text) is not None:
+        raise InvalidRequestError(
+            f"{name} must be 1 to {MAX_REMARK_LENGTH} characters without control characters", code=f"invalid_{name}"
+        )
+    return text.strip()
 
 
 def parse_idempotency_key(text: str) -> IdempotencyKey:

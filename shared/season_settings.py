@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from shared import seasons
+from shared import epochs, seasons
 from shared.errors import ConflictError
 from shared.postgres import Connection
 from shared.scores import Rules, SeasonId
@@ -54,6 +54,8 @@ select exists (
 
 _CLOSE = "update seasons set closed_at = coalesce(closed_at, now()) where season_id = %s"
 
+_IS_TO_COME = "select coalesce(%s::timestamptz > clock_timestamp(), true)"
+
 
 class Settings(NamedTuple):
     """`metadata`: a JSON object as text."""
@@ -91,13 +93,14 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
     """Create the season or change it, in the caller's transaction; "restarted": in its next epoch, which the board must
     be made to follow (`shared.reconciliation.reconcile`).
 
-    Raises ConflictError where there are scores that other settings were meant for.
+    Raises ConflictError where there are scores that other settings were meant for, or where it would go on after its
+    final ranks were told.
     """
-    created = await conn.execute(_CREATE, (season_id, *settings.rules, *settings[1:]))
+    created = await conn.execute(_CREATE, (season_id, *settings.rules.chosen, *settings[1:]))
     if created.rowcount:
         return "created"
     (fence,) = await seasons.lock(conn, [season_id])
-    restart = fence.rules != settings.rules
+    restart = fence.rules.chosen != settings.rules.chosen
     if restart:
         row = await (await conn.execute(_HAS_SCORES, (season_id,))).fetchone()
         if row is not None and row[0]:
@@ -108,13 +111,27 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
             )
         # A score that is on its way was meant otherwise: it counts as if it had come before a reset.
         await seasons.begin_next_epoch(conn, season_id, "restart")
-    await conn.execute(_CHANGE, (*settings.rules, *settings[1:], season_id))
+    elif await _is_to_come(conn, settings.ends_at):
+        await epochs.reopen(conn, season_id)
+    await conn.execute(_CHANGE, (*settings.rules.chosen, *settings[1:], season_id))
     return "restarted" if restart else "changed"
 
 
 async def close(conn: Connection, season_id: SeasonId) -> bool:
     """Let the season take no more scores until it is reset; returns whether there is such a season."""
-    return (await conn.execute(_CLOSE, (season_id,))).rowcount == 1
+    async with conn.transaction():
+        if not await seasons.lock(conn, [season_id]):
+            return False
+        await conn.execute(_CLOSE, (season_id,))
+        await epochs.end(conn, season_id, "close")
+    return True
+
+
+async def _is_to_come(conn: Connection, ends_at: dt.datetime | None) -> bool:
+    """Whether a season that ends then, None = never, has not ended."""
+    row = await (await conn.execute(_IS_TO_COME, (ends_at,))).fetchone()
+    assert row is not None
+    return bool(row[0])
 
 
 def _told(rules: Rules) -> str:

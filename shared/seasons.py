@@ -14,8 +14,8 @@ from shared import epochs
 from shared.postgres import Connection, Pool
 from shared.scores import PLAIN, Rules, SeasonId
 
-EpochTable: TypeAlias = Literal["standings", "score_events", "window_buckets"]
-"""Tables whose rows belong to an epoch of a season, and begin with the two."""
+EpochTable: TypeAlias = Literal["standings", "window_buckets"]
+"""Tables whose rows are needed in the current epoch only. Their keys begin with season and epoch."""
 
 # Grows at every promotion of a replica, and at every restore: a deposed primary's scripts are recognised by it, and
 # boards that show what a restored PostgreSQL does not have. The history, seconds of the clock at the last restore, in
@@ -27,7 +27,7 @@ _TIMELINE = """
 # In id order, so that batches over the same seasons queue up instead of deadlocking. What FOR UPDATE returns after
 # waiting is the row as the one before us committed it.
 _ROW = f"""
-select season_id, epoch, token, {_TIMELINE}, aggregation, sort_order, windows, tie_break
+select season_id, epoch, token, {_TIMELINE}, patch_floor, aggregation, sort_order, windows, tie_break, hides
 from seasons"""  # noqa: S608 - constants
 
 _LOCK = f"{_ROW} where season_id = any(%s) order by season_id for update"
@@ -46,14 +46,16 @@ where season_id = any(%s) returning season_id, token
 
 _ADVANCE_BEYOND = "update seasons set token = greatest(token, %s) + 1 where season_id = %s returning token"
 
-# Until when the epoch that ends was the current one: a closed season shows its board until it is reset.
-_NEXT_EPOCH = """
-with season as (update seasons set epoch = epoch + 1 where season_id = %s returning season_id, epoch)
-update season_epochs as ended set left_at = clock_timestamp() from season
-where ended.season_id = season.season_id and ended.epoch = season.epoch - 1
-"""
+_NEXT_EPOCH = "update seasons set epoch = epoch + 1 where season_id = %s"
 
 _OPEN = "update seasons set closed_at = null where season_id = %s and closed_at is not null"
+
+_NOTE_HIDDEN = """
+update seasons set hides = exists (select from hidden_players where hidden_players.season_id = seasons.season_id)
+where season_id = %s
+"""
+
+_NOTE_ERASED = "update seasons set patch_floor = token where season_id = %s"
 
 _FENCES_AFTER = f"{_ROW} where season_id > %s order by season_id limit %s"
 
@@ -83,13 +85,17 @@ delete from {table} where ctid = any(array(
 
 class Fence(NamedTuple):
     """A season's row as of now: `token` is that of the last committed batch, `timeline` the ledger's history and
-    PostgreSQL's timeline in one number."""
+    PostgreSQL's timeline in one number.
+
+    `patch_floor`: boards whose base is before this token are built anew, not patched: a player was erased since.
+    """
 
     season_id: SeasonId
     epoch: int
     token: int
     timeline: int
     rules: Rules = PLAIN
+    patch_floor: int = 0
 
 
 async def lock(conn: Connection, season_ids: Sequence[SeasonId]) -> list[Fence]:
@@ -128,7 +134,7 @@ async def begin_next_epoch(
 
     `archived`: the one that ends stays readable.
     """
-    await epochs.end(conn, season_id, reason, archived=archived)
+    await epochs.end(conn, season_id, reason, archived=archived, followed=True)
     await conn.execute(_NEXT_EPOCH, (season_id,))
     await advance(conn, [season_id])
 
@@ -139,6 +145,16 @@ async def reset(
     """Begin the locked season's next epoch, in which it is open."""
     await begin_next_epoch(conn, season_id, reason, archived=archived)
     await conn.execute(_OPEN, (season_id,))
+
+
+async def note_hidden(conn: Connection, season_id: SeasonId) -> None:
+    """Players of the locked season were hidden, or are no longer."""
+    await conn.execute(_NOTE_HIDDEN, (season_id,))
+
+
+async def note_erased(conn: Connection, season_id: SeasonId) -> None:
+    """A player of the locked season, which has its new token, was erased without a tombstone."""
+    await conn.execute(_NOTE_ERASED, (season_id,))
 
 
 async def fences_after(conn: Connection, season_id: str, limit: int) -> list[Fence]:
@@ -201,8 +217,8 @@ async def fence_pages(pool: Pool, limit: int) -> AsyncIterator[list[Fence]]:
 
 
 def _fence(row: Sequence[Any]) -> Fence:
-    season_id, epoch, token, timeline, *rules = row
-    return Fence(season_id, epoch, token, timeline, Rules(*rules))
+    season_id, epoch, token, timeline, patch_floor, *rules = row
+    return Fence(season_id, epoch, token, timeline, Rules(*rules), patch_floor)
 
 
 async def purge_ended_epochs(conn: Connection, table: EpochTable, limit: int) -> int:

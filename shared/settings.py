@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     idempotency_retention_hours: float = Field(
         24.0, ge=0.01, description="an idempotency key is forgotten after, hours; the same key then counts anew"
     )
+    archive_retention_days: float = Field(
+        0.0, ge=0, description="archived epochs stay readable for, days from when they are sealed; 0 = for ever"
+    )
     audit_interval_ms: int = Field(
         1000,
         ge=10,

@@ -38,6 +38,8 @@ on conflict (season_id, epoch, user_id) do update set token = excluded.token
 returning {FULL_COLUMNS}
 """  # noqa: S608 - constants
 
+_FORGET = "delete from standings where season_id = %s and user_id = %s and score is null"
+
 # By key, not by cursor: a snapshot held open through a large season would keep vacuum from the whole database. The
 # epoch as a value, not from a join: with a join the planner sorts the rest of the season for every page.
 _PAGE = """
@@ -124,6 +126,11 @@ async def touch_players(conn: Connection, season_id: SeasonId, user_ids: Sequenc
     """Put the locked season's new token on the standings of these players; who has none gets a tombstone."""
     cursor = await conn.execute(_TOUCH_PLAYERS, (list(user_ids), season_id))
     return [Standing(*row) for row in await cursor.fetchall()]
+
+
+async def forget(conn: Connection, season_id: SeasonId, user_id: UserId) -> None:
+    """Leave no tombstone of the player either; see `shared.seasons.note_erased`."""
+    await conn.execute(_FORGET, (season_id, user_id))
 
 
 async def page(conn: Connection, season_id: SeasonId, rules: Rules, after: str, limit: int) -> list[Standing]:

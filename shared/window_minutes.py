@@ -15,12 +15,12 @@ from typing import Final, NamedTuple
 
 from shared.aggregates import (
     AS_OF,
-    FULL_COLUMNS,
     IN_WINDOWS,
     LEAVES,
     WITHIN,
     aggregates,
     array_of,
+    columns_of,
     held,
     microseconds,
     names,
@@ -97,7 +97,7 @@ cross join lateral (
 ) as anew
 order by 1, 3
 on conflict (season_id, epoch, user_id) do update set token = excluded.token, windows = excluded.windows
-returning {FULL_COLUMNS}
+returning {{columns}}
 """  # noqa: S608 - constants
 
 _SEPARATOR: Final = "\x1f"
@@ -149,4 +149,4 @@ async def renew(conn: Connection, rules: Rules, players: Sequence[tuple[SeasonId
 @lru_cache
 def renewing(rules: Rules) -> str:
     """The statement of `renew`."""
-    return _RENEW.format(aggregates=aggregates(rules, IN_WINDOWS))
+    return _RENEW.format(aggregates=aggregates(rules, IN_WINDOWS), columns=columns_of(rules))

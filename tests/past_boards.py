@@ -141,7 +141,8 @@ class History:
             await self.conn.execute("update score_events set discarded_at = %s where id = %s", (self.now, event[0]))
 
     async def last_id(self):
-        (last,) = await (await self.conn.execute("select last_value from score_events_id_seq")).fetchone()
+        query = "select last_value - (not is_called)::int from score_events_id_seq"
+        (last,) = await (await self.conn.execute(query)).fetchone()
         return last
 
     async def keep(self):
@@ -174,7 +175,7 @@ class History:
     async def reset(self):
         await self.conn.execute(
             "insert into season_epochs (season_id, epoch, aggregation, sort_order, windows, tie_break, began_at, "
-            "ended_at, left_at, reason, archived) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'reset', true)",
+            "ended_at, next_began_at, reason, archived) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'reset', true)",
             (self.season_id, self.epoch, *self.rules[:4], self.epochs[-1][0], self.now - STEP, self.now),
         )
         await self.conn.execute("update seasons set epoch = epoch + 1 where season_id = %s", (self.season_id,))

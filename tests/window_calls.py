@@ -15,7 +15,7 @@ MINUTE = dt.timedelta(minutes=1)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 _MOMENTS = {
-    "score_events": ("created_at", "occurred_at"),
+    "score_events": ("created_at", "occurred_at", "voided_at"),
     "outbox": ("created_at", "occurred_at"),
     "standings": ("reached_at",),
     "window_buckets": ("minute", "reached_at", "leaves_at"),
@@ -82,13 +82,15 @@ def counted(events, aggregation, order):
     return score, (at, event_id)
 
 
-async def expected_boards(conn, season_id):
-    """For each of the season's boards its players and scores, best first, as of its last batch."""
+async def expected_boards(conn, season_id, *, voided=(), hidden=()):
+    """For each of the season's boards its players and scores, best first, as of its last batch; `voided` are the events
+    that count no more, `hidden` the players who are not shown."""
     cursor = await conn.execute(_SEASON, (season_id,))
     token, *rules = await cursor.fetchone()
     by_player = defaultdict(list)
     for user_id, *event in await (await conn.execute(_EVENTS, (season_id,))).fetchall():
-        by_player[user_id].append(event)
+        if event[2] not in voided and user_id not in hidden:
+            by_player[user_id].append(event)
     return boards_of(by_player, Rules(*rules), moment_of(token))
 
 

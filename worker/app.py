@@ -21,20 +21,25 @@ from worker.health import health_server
 from worker.loop import Loop
 from worker.metrics import WorkerMetrics
 from worker.scrub import Scrub
+from worker.sealer import SEAL_STEPS, Sealer
 from worker.snapshots import SNAPSHOT_STEPS, Snapshots
 from worker.sweep import SWEEP_STEPS, Sweep
-from worker.upkeep import Audit, FloorSweep, Purge, every
+from worker.upkeep import Audit, FloorSweep, PlayerIndex, Purge, every
 
 _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _SCRUB_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 1.0
 _SNAPSHOTS_SECONDS: Final = 5.0
+_SEAL_SECONDS: Final = 1.0
 _REDIS_SECONDS: Final = 2.0
+_INDEX_SECONDS: Final = 1.0
 _FIGURES_SECONDS: Final = 5.0
-_CONNECTIONS: Final = 10
-"""Two lanes of batches, floor, audit, sweep of windows, purge, scrub, snapshots, figures, /readyz."""
+_CONNECTIONS: Final = 12
+"""Two lanes of batches, floor, audit, sweep of windows, index on players, purge, scrub, figures, sealing, snapshots,
+/readyz; beside them the ones that seal and that make snapshots."""
 _STATEMENT_SECONDS: Final = 10
+_SEALING_STATEMENT_SECONDS: Final = 3600
 _SNAPSHOT_STATEMENT_SECONDS: Final = 300
 """A season of ten million players takes about two minutes."""
 _FINISH_SECONDS: Final = 4.0
@@ -67,12 +72,26 @@ def snapshot_connection(settings: ServiceSettings) -> str:
     )
 
 
+def sealing_connection(settings: ServiceSettings) -> str:
+    """How it connects where one statement goes through the ledger of a whole epoch."""
+    return connection_settings(
+        settings.postgres_dsn,
+        "worker",
+        statement_ms=_SEALING_STATEMENT_SECONDS * 1000,
+        lock_ms=5000,
+        idle_in_transaction_ms=15_000,
+    )
+
+
 async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; then finish the batch under way, or roll it back after 4 s."""
     pool = create_pool(
         worker_connection(settings),
         max_size=min(_CONNECTIONS, settings.db_pool_max),
         patience_seconds=_STATEMENT_SECONDS + 5,
+    )
+    sealing_pool = create_pool(
+        sealing_connection(settings), min_size=0, max_size=1, patience_seconds=_SEALING_STATEMENT_SECONDS + 5
     )
     client = create_client(settings.redis_url, "worker", timeout_seconds=_REDIS_SECONDS, retries=2)
     metrics = WorkerMetrics(pool)
@@ -91,10 +110,17 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         batch_size=settings.outbox_batch_size,
         poll_seconds=settings.outbox_poll_ms / 1000,
     )
-    purge = Purge(pool, projection, settings.outbox_retention_hours, settings.idempotency_retention_hours)
+    purge = Purge(
+        pool,
+        projection,
+        settings.outbox_retention_hours,
+        settings.idempotency_retention_hours,
+        settings.archive_retention_days,
+    )
     health = health_server(pool, client, lambda: loop.last_turn, metrics.text, settings)
     try:
         await pool.open()
+        await sealing_pool.open()
         async with asyncio.TaskGroup() as tasks:
             batches = tasks.create_task(loop.run(stop))
             serving = tasks.create_task(health.serve())
@@ -103,6 +129,8 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
                 tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
                 tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
                 tasks.create_task(every(_SWEEP_SECONDS, Sweep(pool, projection, reach).run, stop)),
+                tasks.create_task(every(_INDEX_SECONDS, PlayerIndex(pool).run, stop)),
+                tasks.create_task(every(_SEAL_SECONDS, Sealer(pool, sealing_pool, reach).run, stop)),
                 tasks.create_task(every(_FIGURES_SECONDS, metrics.run, stop)),
                 tasks.create_task(every(_PURGE_SECONDS, purge.run, stop)),
             ]
@@ -124,6 +152,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
     finally:
         await listener.aclose()
         await client.aclose()
+        await sealing_pool.close(timeout=0.5)
         await pool.close(timeout=0.5)
         close_traces()
     log.info("worker stopped", finished=not unfinished)
@@ -162,7 +191,7 @@ def fault_point(point: str | None) -> Reach:
     if point is None:
         return lambda _step: None
     step, _, action = point.partition(":")
-    steps = (*STEPS, *SWEEP_STEPS, *SNAPSHOT_STEPS)
+    steps = (*STEPS, *SWEEP_STEPS, *SEAL_STEPS, *SNAPSHOT_STEPS)
     if step not in steps or action not in ("", "stop"):
         raise ValueError(f"FAULT_POINT must be one of {', '.join(steps)}, or one with :stop behind it, not {point!r}")
     reached_before = False

@@ -15,11 +15,12 @@ from typing import Final, NamedTuple, TypeAlias
 import psycopg
 import structlog
 
-from shared import folds, outbox, seasons, standings
+from shared import folds, moderation, outbox, seasons, standings
 from shared.postgres import REFUSED, Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import project, update_of
 from shared.scores import Rules, SeasonId
+from shared.seasons import Fence
 from shared.standings import Standing
 
 STEPS: Final = ("claimed", "locked", "folded", "projected", "committed")
@@ -124,7 +125,7 @@ class BatchApplier:
             self._reach(step)
 
         async with self._pool.connection() as conn, conn.transaction():
-            event_ids, season_ids, waited, shares = await claim(conn)
+            event_ids, season_ids, waited, moderating, shares = await claim(conn)
             if not event_ids:
                 return Batch(0, 0, 0, shares), {}
             # Before the seasons are locked: they are for no longer than untraced.
@@ -136,9 +137,13 @@ class BatchApplier:
                 fences = await seasons.lock(conn, season_ids)
                 reach("locked")
                 tokens = await seasons.advance(conn, season_ids)
-                folded = await fold(conn, event_ids, {fence.rules for fence in fences})
+                scores = sorted(set(event_ids) - set(moderating)) if moderating else event_ids
+                folded = await fold(conn, scores, {fence.rules for fence in fences})
                 if folded.failures:
                     await outbox.mark_failed(conn, folded.failures)
+                if moderating:
+                    folded, put_back = await _moderate(conn, folded, moderating, fences)
+                    event_ids = [one for one in event_ids if one not in put_back]
                 reach("folded")
             except psycopg.errors.LockNotAvailable as error:
                 raise SeasonsLockedError(season_ids) from error
@@ -152,6 +157,20 @@ class BatchApplier:
         failures = folded.failures
         followed = [(parent, event_id in failures) for event_id, parent in parents.items()]
         return Batch(len(event_ids), len(season_ids), len(failures), shares, seconds, lag_seconds, followed), failures
+
+
+async def _moderate(
+    conn: Connection, folded: Folded, moderating: list[int], fences: Sequence[Fence]
+) -> tuple[Folded, set[int]]:
+    """Apply the events that are no scores, behind all scores of the batch: what they take away is counted anew from the
+    ledger. Returns what both come to, and which of them are pending again."""
+    moderated = await moderation.apply(conn, moderating, fences)
+    if moderated.failures:
+        await outbox.mark_failed(conn, moderated.failures)
+    if moderated.too_early:
+        await outbox.put_back(conn, moderated.too_early)
+    latest = {(row.season_id, row.user_id): row for row in folded.standings + moderated.standings}
+    return Folded(list(latest.values()), folded.failures | moderated.failures), set(moderated.too_early)
 
 
 async def _fold_all(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:

@@ -16,7 +16,7 @@ import psycopg
 import structlog
 from redis.exceptions import RedisError
 
-from shared import outbox, purges, seasons, strays
+from shared import outbox, player_entries, purges, seasons, strays
 from shared.postgres import Pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, fits, reconcile
@@ -100,13 +100,36 @@ class Audit:
         return []
 
 
+class PlayerIndex:
+    """Moves new rows of the ledger into the index on players, see `shared.player_entries`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def run(self) -> None:
+        async with self._pool.connection() as conn:
+            await player_entries.move_in(conn)
+
+
 class Purge:
     """Deletes what is no longer needed; the rules are those of `shared.purges` and `shared.strays`."""
 
-    def __init__(self, pool: Pool, projection: Projection, retention_hours: float, key_retention_hours: float) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        projection: Projection,
+        retention_hours: float,
+        key_retention_hours: float,
+        archive_retention_days: float = 0,
+    ) -> None:
         self._pool = pool
         self._projection = projection
-        self._purge = purges.Purge(pool, retention_hours=retention_hours, key_retention_hours=key_retention_hours)
+        self._purge = purges.Purge(
+            pool,
+            retention_hours=retention_hours,
+            key_retention_hours=key_retention_hours,
+            archive_retention_days=archive_retention_days,
+        )
 
     async def run(self) -> None:
         rows: Counter[str] = Counter()

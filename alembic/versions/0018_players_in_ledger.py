@@ -10,7 +10,9 @@ branch_labels = None
 depends_on = None
 
 
-_INDEX = "score_events_season_id_user_id_id_idx"
+_INDEX = "score_events_player_idx"
+_PLAYER = "(array[hashtextextended(user_id, hashtext(season_id))])"
+_PATIENT = "fastupdate = on, gin_pending_list_limit = 65536"
 
 
 def upgrade() -> None:
@@ -18,7 +20,7 @@ def upgrade() -> None:
         # Nobody queues behind this, however long it waits for snapshots that are older than it.
         op.execute("set lock_timeout = 0")
         op.execute(f"drop index concurrently if exists {_INDEX}")  # an attempt that failed leaves an invalid one
-        op.execute(f"create index concurrently {_INDEX} on score_events (season_id, user_id, id)")
+        op.execute(f"create index concurrently {_INDEX} on score_events using gin ({_PLAYER}) with ({_PATIENT})")
         op.execute("set lock_timeout = '1s'")
 
 

@@ -23,7 +23,6 @@ def upgrade() -> None:
             " where voided_at is not null or discarded_at is not null"
         )
         op.execute("set lock_timeout = '1s'")
-    op.add_column("season_epochs", sa.Column("left_at", sa.DateTime(timezone=True), nullable=True))
     op.create_table(
         "snapshots",
         sa.Column("snapshot_id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -64,7 +63,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("snapshot_standings")
     op.drop_table("snapshots")
-    op.drop_column("season_epochs", "left_at")
     with op.get_context().autocommit_block():
         op.execute("set lock_timeout = 0")
         op.execute(f"drop index concurrently if exists {_INDEX}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, DateTime, Index, Integer, Table, Text, false, text
 
+from shared.epochs import UNPURGED, UNSEALED
 from shared.schema.parts import ID, metadata
 
 season_epochs = Table(
@@ -19,16 +20,25 @@ season_epochs = Table(
     # null = from before this was noted.
     Column("began_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True), nullable=False),
-    # When the next one began; later than the end where it was closed first, null = at the end.
-    Column("left_at", DateTime(timezone=True)),
+    # null = none has yet: it was closed, or is past its endsAt.
+    Column("next_began_at", DateTime(timezone=True)),
     # reset = DELETE, schedule = a reset by the season's schedule, restart = other rules, close = POST …/close,
     # end = its endsAt came.
     Column("reason", Text, nullable=False),
     # Whether it stays readable.
     Column("archived", Boolean, nullable=False, server_default=false()),
+    # Whether somebody else waits for its final ranks, who says so when they are no longer needed.
+    Column("wanted", Boolean, nullable=False, server_default=false()),
     # When its final ranks were settled: no score that was accepted for it is missing. null = not yet.
     Column("sealed_at", DateTime(timezone=True)),
     Column("players", Integer, nullable=False, server_default=text("0")),
+    # When it ceased to be readable, past its retention.
+    Column("expired_at", DateTime(timezone=True)),
+    # When nothing of it was left in the ledger and in final_ranks.
+    Column("purged_at", DateTime(timezone=True)),
+    Index("season_epochs_unsealed_idx", "season_id", "epoch", postgresql_where=text(UNSEALED)),
+    Index("season_epochs_unpurged_idx", "season_id", "epoch", postgresql_where=text(UNPURGED)),
+    Index("season_epochs_readable_idx", "sealed_at", postgresql_where=text("archived and sealed_at is not null")),
     CheckConstraint("reason in ('reset', 'schedule', 'restart', 'close', 'end')", name="reason"),
     comment="Epochs that take no more scores.",
 )
@@ -41,6 +51,7 @@ final_ranks = Table(
     Column("rank", Integer, primary_key=True),
     Column("user_id", ID, nullable=False),
     Column("score", BigInteger, nullable=False),
-    Index("final_ranks_season_id_epoch_user_id_idx", "season_id", "epoch", "user_id", unique=True),
+    # The epoch last: a player who is erased is looked up in all of them.
+    Index("final_ranks_season_id_user_id_epoch_idx", "season_id", "user_id", "epoch", unique=True),
     comment="The boards of epochs that are sealed, 1 = best.",
 )

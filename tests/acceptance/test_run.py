@@ -27,7 +27,8 @@ def test_one_ready_line_and_all_parts_run(stack):
 
 def test_a_score_that_is_posted_stands_on_the_board(stack, until):
     answer = stack.ask("POST", "/v1/seasons/first/scores", json={"userId": "ann", "delta": 5})
-    assert (answer.status_code, answer.json()) == (202, {"seasonId": "first", "userId": "ann", "queued": True})
+    told = {"seasonId": "first", "userId": "ann", "eventId": "2", "queued": True}
+    assert (answer.status_code, answer.json()) == (202, told)
     until(lambda: stack.board("first") == {"ann": 5}, "ann on the board")
     rank = stack.ask("GET", "/v1/seasons/first/leaderboard/rank?userId=ann")
     assert rank.json() == {

@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A row of the ledger. `at`: when the score was reached."""
+    """A row of the ledger. `at`: when the score was reached; `voided`: it counts no more."""
 
     season_id: str
     epoch: int
@@ -36,6 +36,7 @@ class Event(NamedTuple):
     delta: int
     occurred_at: dt.datetime | None
     at: dt.datetime
+    voided: bool
 
 
 class Season(NamedTuple):
@@ -45,8 +46,9 @@ class Season(NamedTuple):
 
 
 _EVENTS = """
-select id, season_id, epoch, user_id, delta, occurred_at, least(occurred_at, created_at) from score_events
-where discarded_at is null order by id
+select id, season_id, epoch, user_id, delta, occurred_at, least(occurred_at, created_at),
+  voided_at is not null
+from score_events where discarded_at is null order by id
 """
 
 _SEASONS = "select season_id, epoch, token, aggregation, sort_order, windows, tie_break from seasons"
@@ -108,10 +110,20 @@ class Reset:
         self.answered, self.state = 0, UNKNOWN
 
 
+class Erasure:
+    __slots__ = ("answered", "season_id", "sent", "user_id")
+
+    def __init__(self, season_id, user_id, sent):
+        self.season_id, self.user_id, self.sent, self.answered = season_id, user_id, sent, None
+
+
 class History:
     def __init__(self):
         self.attempts = {}
         self.resets = []
+        self.voids = {}  # by the key of the score: whether it was answered with 202
+        self.hidden = {}  # (season, player): whether the last that was asked for is that nobody sees that player
+        self.erasures = []
         self.acked = 0
         self.odd = []  # answers that nobody should ever get
         self.may_fail = set()  # (season, player) whose scores the worker may set aside
@@ -144,6 +156,15 @@ class History:
     def reset_answered(self, reset):
         reset.state, reset.answered = ACKED, self.tick()
 
+    def erasure_began(self, season_id, user_id):
+        erasure = Erasure(season_id, user_id, self.tick())
+        self.erasures.append(erasure)
+        return erasure
+
+    def erasure_answered(self, erasure):
+        erasure.answered = self.tick()
+        self.hidden[erasure.season_id, erasure.user_id] = False
+
     def let_pass(self, minutes):
         """So much time has passed for all that is stored; nothing is on its way."""
         for attempt in self.attempts.values():
@@ -166,8 +187,13 @@ class History:
             event = events.pop(event_id)
             if (event.season_id, event.user_id) not in self.may_fail:
                 tally.lost(f"event {event_id} was set aside: {event}")
-        expected = _expected(seasons, events, as_of)
+        self._judge_voids(keys, events, tally)
+        expected = _expected(seasons, {key: event for key, event in events.items() if not event.voided}, as_of)
         tally.compare("standing", _scores_of(await rows(_STANDINGS)), _flat(expected))
+        expected = {
+            board: [pair for pair in players if not self.hidden.get((board[0], pair[0]))]
+            for board, players in expected.items()
+        }
         shown = _flat(boards)
         if len(shown) < sum(map(len, boards.values())):
             tally.doubled("a player stands on a board twice")
@@ -184,6 +210,26 @@ class History:
             tally.doubled(f"key {key} was never sent")
         for attempt in self.attempts.values():
             self._judge_attempt(attempt, attempt.key in keys, events.get(keys.get(attempt.key)), epochs, certain, tally)
+
+    def _judge_voids(self, keys, events, tally):
+        voided = {key for key, event_id in keys.items() if event_id in events and events[event_id].voided}
+        for key in voided - self.voids.keys():
+            tally.lost(f"{key} was voided, and nobody asked for it")
+        for key, answered in self.voids.items():
+            if answered and key not in voided and keys.get(key) in events:
+                tally.doubled(f"{key} was to be voided and counts")
+
+    def _erased(self, attempt):
+        """Whether an attempt must, must not or may be gone by an erasure of its player."""
+        told = "must not"
+        for erasure in self.erasures:
+            if (erasure.season_id, erasure.user_id) != (attempt.season_id, attempt.user_id):
+                continue
+            if attempt.state == ACKED and attempt.answered < erasure.sent and erasure.answered is not None:
+                return "must"
+            if erasure.answered is None or attempt.sent < erasure.answered:
+                told = "may"
+        return told
 
     def _epoch_tells(self, season_id, epoch, tally):
         """Whether every reset without an answer is known to have had no effect: each one adds one to the epoch."""
@@ -206,6 +252,11 @@ class History:
         )
 
     def _judge_attempt(self, attempt, stored, event, epochs, certain, tally):
+        erased = self._erased(attempt)
+        if erased == "must" and stored:
+            tally.doubled(f"{attempt.key} is of a player who was erased since, and is in the ledger")
+        if erased != "must not":
+            return
         if attempt.state == ACKED and not stored:
             tally.lost(f"{attempt.key} was acknowledged and is not in the ledger")
         if attempt.state == REFUSED and stored:

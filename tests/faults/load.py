@@ -77,7 +77,18 @@ class Load:
     `rules`: of the seasons s0, s1, …; those that are not plain are made before anybody writes.
     """
 
-    def __init__(self, rng, ports, *, rules=(PLAIN,) * 3, players=200, writers=24, draw_delta=None, draw_age=None):
+    def __init__(
+        self,
+        rng,
+        ports,
+        *,
+        rules=(PLAIN,) * 3,
+        players=200,
+        writers=24,
+        draw_delta=None,
+        draw_age=None,
+        moderated=False,
+    ):
         self.history = History()
         self.unavailable = self.unanswered = self.replayed = 0
         self._rng = rng
@@ -88,6 +99,9 @@ class Load:
         self._writers = writers
         self._draw_delta = draw_delta or (lambda: rng.randrange(1, 100))
         self._draw_age = draw_age or some_age
+        self._moderated = moderated
+        self.moderations = 0
+        self._stored = deque(maxlen=200)  # of the latest scores: attempt and eventId
         self._count = 0
         self._stopping = False
         self._waiters = []
@@ -103,6 +117,8 @@ class Load:
             if rules != PLAIN:
                 await self._make(season_id, rules)
         self._tasks = [asyncio.ensure_future(self._write()) for _ in range(self._writers)]
+        if self._moderated:
+            self._tasks.append(asyncio.ensure_future(self._moderate()))
         return self
 
     async def __aexit__(self, *_):
@@ -159,6 +175,7 @@ class Load:
         )
         if status == 202:
             self.history.acknowledged(attempt)
+            self._stored.append((attempt, json.loads(answer)["eventId"]))
             self.replayed += b"idempotent-replayed: true" in head
             return status, None
         self.unavailable += 1
@@ -169,6 +186,56 @@ class Load:
         if told["code"] == "overloaded":
             self.history.refused(attempt, unknown_before)
         return status, told["code"]
+
+    async def _moderate(self):
+        """One after the other, each asked for until it is answered: voids of scores just taken, players hidden, shown
+        again and erased."""
+        while not self._stopping:
+            await self._going.wait()
+            self._busy += 1
+            try:
+                await self._moderate_something()
+            finally:
+                self._settled()
+            await asyncio.sleep(self._rng.uniform(0.0, 0.02))  # an operator's pause
+
+    async def _moderate_something(self):
+        action = self._rng.choice(("void", "void", "void", "hide", "hide", "unhide", "erase"))
+        if action == "void":
+            if self._stored:
+                attempt, event_id = self._rng.choice(self._stored)
+                self.history.voids.setdefault(attempt.key, False)
+                path = f"/v1/seasons/{attempt.season_id}/events/{event_id}/void"
+                self.history.voids[attempt.key] |= await self._insist("POST", path)
+            return
+        season_id, user_id = self._rng.choice(self._seasons), f"u{self._rng.randrange(self._players)}"
+        path = f"/v1/seasons/{season_id}/users/{user_id}"
+        if action != "erase":
+            if await self._insist("POST", f"{path}/{action}"):
+                self.history.hidden[season_id, user_id] = action == "hide"
+            return
+        erasure = self.history.erasure_began(season_id, user_id)
+        if await self._insist("DELETE", f"{path}?reason=test"):
+            self.history.erasure_answered(erasure)
+
+    async def _insist(self, method, path):
+        """Ask until the answer says what became of it; whether it is 202."""
+        while True:
+            with contextlib.suppress(OSError, TimeoutError):
+                connection = await Connection.open(self._rng.choice(self._ports()))
+                try:
+                    status, _, body = await connection.ask(method, path, body=b'{"reason":"test"}')
+                finally:
+                    connection.close()
+                if status == 202:
+                    self.moderations += 1
+                    return True
+                if status in (404, 409):
+                    return False
+                if status != 503:
+                    self.history.odd.append(f"{method} {path}: {status} {body}")
+                    return False
+            await asyncio.sleep(self._rng.uniform(0.01, 0.1))  # a client's pause before it tries again
 
     async def reset(self, season_id):
         """DELETE the season; returns whether it was answered with 200."""

@@ -49,7 +49,7 @@ async def test_health(http):
 async def test_the_best_score_of_each_player_counts(http, send):
     response = await http.post(f"{GAME}/score", json={"game_id": 7, "user_id": 1, "score": 50})
     assert response.status_code == 200
-    assert response.json() == {"game_id": 7, "user_id": 1, "score": 50, "accepted": True}
+    assert response.json() == {"game_id": 7, "user_id": 1, "score": 50, "event_id": "2", "accepted": True}
     await send((1, 20), (2, 70), (3, 0), (2, 60))
     assert await top(http) == {
         "game_id": 7,

@@ -26,7 +26,9 @@ def post(http, key=None, path=SCORES, **body):
 
 def replayed(response):
     assert response.status_code == 202, response.text
-    assert response.json() == {"seasonId": "s", "userId": "ann", "queued": True}
+    told = response.json()
+    assert told.pop("eventId").isdecimal()
+    assert told == {"seasonId": "s", "userId": "ann", "queued": True}
     return response.headers.get("idempotent-replayed") == "true"
 
 
@@ -126,7 +128,10 @@ async def test_in_one_batch_the_first_of_equal_keys_wins_and_scores_without_a_ke
             Score("s", "ann", 1),
         ]
         outcomes = await ledger.append(conn, scores)
-    assert outcomes == ["stored", "stored", "reused", "replayed", "stored"]
+    assert outcomes == [1, 2, "reused", ledger.Replayed(2), 5]
+    async with pool.connection() as conn:
+        found = await (await conn.execute("select id from outbox order by id")).fetchall()
+    assert found == [(1,), (2,), (5,)]
     assert await rows(pool, "score_events") == [("s", "ann", 1)] * 3
 
 
@@ -150,8 +155,10 @@ async def test_batches_with_the_same_keys_in_other_orders_do_not_deadlock(pool):
     for round_number in range(20):
         scores = [Score("s", "ann", 1, f"{round_number}-{number}") for number in range(300)]
         found = await asyncio.gather(append(scores), append(scores[::-1]), append(scores), append(scores[::-1]))
-        assert sum(outcomes.count("stored") for outcomes in found) == 300
-        assert sum(outcomes.count("replayed") for outcomes in found) == 900
+        stored = {outcome for outcomes in found for outcome in outcomes if isinstance(outcome, int)}
+        replayed = [outcome.event_id for outcomes in found for outcome in outcomes if not isinstance(outcome, int)]
+        assert len(stored) == 300
+        assert sorted(replayed) == sorted([*stored] * 3)
 
 
 async def test_keys_are_forgotten_after_their_retention_and_their_events_stay(http, pool, projection):
@@ -167,12 +174,13 @@ async def test_keys_are_forgotten_after_their_retention_and_their_events_stay(ht
 
 async def test_keys_that_are_purged_while_they_are_compared_are_free_again(pool, monkeypatch):
     scores = [Score("s", "ann", 1, "k1"), Score("s", "bob", 1), Score("s", "cid", 1, "k2")]
-    assert await store(pool, scores) == [False] * 3
+    assert all(isinstance(stored, int) for stored in await store(pool, scores))
     # The look at the keys comes after their purge.
     monkeypatch.setattr(ledger, "_KNOWN", f"with gone as (delete from idempotency_keys) {ledger._KNOWN} where false")
-    assert await store(pool, scores) == [False] * 3
+    again = await store(pool, scores)
+    assert all(isinstance(stored, int) for stored in again)
     monkeypatch.undo()
-    assert await store(pool, scores[::2]) == [True] * 2
+    assert await store(pool, scores[::2]) == [ledger.Replayed(event_id) for event_id in again[::2]]
     assert len(await rows(pool, "score_events")) == 6
 
 
@@ -195,5 +203,5 @@ async def test_scores_without_a_key_are_stored_whatever_becomes_of_the_look_at_t
         await ledger.create_seasons(conn, ["s"])
         await ledger.append(conn, [Score("s", "ann", 1, "k")])
         again = [Score("s", "ann", 1, "k"), Score("s", "bob", 2), Score("s", "cid", 3, "new")]
-        assert await ledger.append(conn, again) == ["unknown", "stored", "stored"]
+        assert await ledger.append(conn, again) == ["unknown", 3, 4]
     assert await rows(pool, "score_events") == [("s", "ann", 1), ("s", "bob", 2), ("s", "cid", 3)]

@@ -154,3 +154,17 @@ def test_what_the_build_before_does_not_know_is_not_taken_back_to_it(dsn, made, 
     command.downgrade(alembic_config(dsn), "0003")
     migrate(dsn)
     command.check(alembic_config(dsn))
+
+
+def test_archived_epochs_are_not_taken_back_to_a_build_that_would_delete_them(dsn):
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(
+            "insert into season_epochs"
+            " (season_id, epoch, aggregation, sort_order, windows, tie_break, ended_at, reason, archived)"
+            " values ('s', 1, 'sum', 'desc', false, 'member', now(), 'reset', true)"
+        )
+        with pytest.raises(RuntimeError, match="nothing is changed"):
+            command.downgrade(alembic_config(dsn), "0020")
+        assert conn.execute("select version_num from alembic_version").fetchone() == ("0021",)
+        conn.execute("update season_epochs set archived = false")
+    command.downgrade(alembic_config(dsn), "0020")

@@ -56,7 +56,10 @@ class Service:
     async def empty(self):
         await self.redis.flushall()
         async with self.pool.connection() as conn:
-            await conn.execute("truncate seasons, score_events, outbox, standings, idempotency_keys restart identity")
+            await conn.execute(
+                "truncate seasons, season_epochs, final_ranks, score_events, outbox, standings, idempotency_keys"
+                " restart identity"
+            )
         await self.redis.publish(keys.CHANGES, "\n".join(SEASONS))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from itertools import product
 
 import psycopg
@@ -10,10 +11,25 @@ from alembic import command
 from psycopg import sql
 
 from cli.migrations import alembic_config, migrate
-from shared import ledger, ledger_check, outbox, outbox_review, seasons, setbacks, standings, window_minutes
+from shared import (
+    epoch_purges,
+    epochs,
+    events,
+    final_ranks,
+    ledger,
+    ledger_check,
+    outbox,
+    outbox_review,
+    sealing,
+    seasons,
+    setbacks,
+    standings,
+    window_minutes,
+)
 from shared.postgres import wait_for_schema
+from shared.recounts import recounting
 from shared.revision import REVISION, StaleSchemaError
-from shared.scores import MAX_SCORE, PLAIN, Rules, Score
+from shared.scores import GAME_RULES, MAX_SCORE, PLAIN, Rules, Score
 
 
 def test_the_migrations_lead_to_the_metadata(dsn):
@@ -161,7 +177,7 @@ async def test_the_sweep_reads_one_entry_of_an_index(busy_outbox):
     assert "Seq Scan" not in found
 
 
-@pytest.mark.parametrize("table", ["standings", "score_events", "window_buckets"])
+@pytest.mark.parametrize("table", ["standings", "window_buckets"])
 async def test_the_purge_of_ended_epochs_walks_the_primary_key(busy_outbox, table):
     await busy_outbox.execute("update seasons set epoch = 5")
     await busy_outbox.execute("update standings set epoch = 5")
@@ -170,6 +186,69 @@ async def test_the_purge_of_ended_epochs_walks_the_primary_key(busy_outbox, tabl
     found = await plan(busy_outbox, query, (2000, 2000))
     assert f"{table}_pkey" in found
     assert "Seq Scan on " + table not in found
+
+
+@pytest.fixture
+async def ended_epochs(busy_outbox):
+    """Many of them, one of which is still to be purged; the other ones are archived."""
+    await busy_outbox.execute("update seasons set epoch = 5001")
+    await busy_outbox.execute("update score_events set epoch = case when id % 2 = 0 then 5 else id % 5000 + 1 end")
+    await busy_outbox.execute(
+        "insert into season_epochs (season_id, epoch, aggregation, sort_order, windows, tie_break, ended_at,"
+        " next_began_at, reason, archived, sealed_at) select 's', n, 'sum', 'desc', false, 'member', now(), now(),"
+        " 'reset', n <> 5, now() from generate_series(1, 5000) as n"
+    )
+    await busy_outbox.execute(
+        "insert into final_ranks select 's', n % 2 * 4 + 1, n, 'u' || n, n from generate_series(1, 20000) as n"
+    )
+    await busy_outbox.execute("vacuum analyze")
+    return busy_outbox
+
+
+async def test_ledger_rows_and_final_ranks_are_purged_by_key(ended_epochs):
+    """Whatever is archived beside them."""
+    for table in ("score_events", "final_ranks"):
+        found = await plan(ended_epochs, epoch_purges.purging(table).as_string(), (2000, 2000))
+        assert "season_epochs_unpurged_idx" in found
+        assert f"{table}_pkey" in found
+        assert f"Seq Scan on {table}" not in found
+    found = await plan(ended_epochs, epoch_purges.PURGE_UNNOTED, (2000, 2000, 2000))
+    assert found.count("score_events_pkey") == 2
+    assert "Seq Scan on score_events" not in found
+    assert "Seq Scan on season_epochs" not in found
+    found = await plan(ended_epochs, epoch_purges.NOTE, None)
+    assert "Seq Scan" not in found
+
+
+async def test_final_ranks_are_read_by_key(ended_epochs):
+    found = await plan(ended_epochs, final_ranks.TOP, ("s", 1, 100, 1001))
+    assert "Index Scan using final_ranks_pkey" in found
+    assert "Sort" not in found
+    for query, parameters in (
+        (final_ranks.RANK, ("s", "u7", 1)),
+        ("delete from final_ranks where season_id = %s and user_id = %s", ("s", "u7")),  # an erasure
+    ):
+        assert "final_ranks_season_id_user_id_epoch_idx" in await plan(ended_epochs, query, parameters)
+    found = await plan(ended_epochs, epochs.PAGE, ("s", 4000, 101))
+    assert "season_epochs_pkey" in found
+    assert "Sort" not in found
+
+
+async def test_what_is_to_be_sealed_is_found_without_reading_what_is(ended_epochs):
+    found = await plan(ended_epochs, sealing.UNSEALED_EPOCHS, None)
+    assert "season_epochs_unsealed_idx" in found
+    await ended_epochs.execute(ledger_check.NO_NESTED_LOOPS.replace("local ", ""))
+    found = await plan(ended_epochs, sealing.QUIET, (["s"] * 100, list(range(100))))
+    assert "outbox_pending_idx" in found
+    assert "Seq Scan on outbox" not in found
+    for aggregation in ("sum", "best", "latest"):
+        claimed = sealing.Claimed("s", 5, Rules(aggregation), dt.datetime.now(dt.UTC), 0)
+        found = await plan(ended_epochs, sealing.ranking(claimed).as_string(), None)
+        assert "outbox_pending_idx" in found
+        assert "outbox_failed_idx" in found
+        assert "Seq Scan on outbox" not in found
+        assert "Nested Loop" not in found
+    await ended_epochs.execute("reset enable_nestloop")
 
 
 async def test_the_purge_of_the_outbox_looks_at_no_more_than_its_limit(busy_outbox):
@@ -215,6 +294,45 @@ async def test_a_players_seasons_are_looked_up_by_key(busy_outbox):
     found = await plan(busy_outbox, standings.SEASONS_OF, ("", 10_000, "u5", 101))
     assert "Index Scan using standings_pkey" in found or "Index Only Scan using standings_pkey" in found
     assert "Seq Scan on standings" not in found
+
+
+@pytest.mark.parametrize("kind", ["custom", "generic"])
+async def test_what_became_of_events_is_found_by_key(busy_outbox, kind):
+    """Also in a season of many epochs, and where it is nearly all that there is."""
+    await busy_outbox.execute(
+        "insert into score_events (season_id, epoch, user_id, delta)"
+        " select 's', 6 + n, 'u' || m, 1 from generate_series(1, 20) as n, generate_series(1, 20) as m"
+    )
+    await busy_outbox.execute("vacuum analyze score_events")
+    one, some = "'{100}'", f"'{{{','.join(map(str, range(100, 1100)))}}}'"
+    many_seasons = f"'{chr(31).join(['s'] * 1000)}'"
+    for query, parameters, tables in (
+        (events.STATUSES, {"ids bigint[]": some}, ["outbox"]),
+        (events.STATUSES, {"ids bigint[]": one}, ["outbox"]),
+        (events.FIND_SCORE, {"sids text": "'s'", "ids bigint[]": one}, ["score_events", "outbox", "standings"]),
+        (events.FIND_MODERATION, {"id bigint": "100", "sid text": "'s'"}, ["outbox"]),
+        (events.KNOWN, {"sids text": many_seasons, "ids bigint[]": some}, ["score_events"]),
+        (events.KNOWN, {"sids text": "'s'", "ids bigint[]": one}, ["score_events"]),
+    ):
+        found = await plan_of_kind(busy_outbox, kind, query, parameters)
+        assert not [table for table in tables if f"Seq Scan on {table}" in found], found
+
+
+@pytest.mark.parametrize("kind", ["custom", "generic"])
+async def test_what_concerns_one_player_is_found_by_an_index(busy_outbox, kind):
+    await busy_outbox.execute("set enable_bitmapscan = on")  # as the API's sessions have it, and moderation
+    last = str(2**63 - 1)
+    for query, parameters in (
+        (events.HISTORY, {"sid text": "'s'", "uid text": "'u5'", "before bigint": last, "size bigint": "50"}),
+        *((query, {"uid text": "'u5'", "sid text": "'s'"}) for query in recounting(PLAIN) if query),
+        *((query, {"uid text": "'u5'", "sid text": "'s'"}) for query in recounting(GAME_RULES)),
+    ):
+        found = await plan_of_kind(busy_outbox, kind, query, parameters)
+        assert "Bitmap Index Scan on score_events_player_idx" in found
+        assert not [table for table in ("score_events", "outbox", "standings") if f"Seq Scan on {table}" in found], (
+            found
+        )
+    await busy_outbox.execute("reset enable_bitmapscan")
 
 
 async def test_what_operators_ask_of_pending_and_failed_events_comes_from_their_indexes(busy_outbox):

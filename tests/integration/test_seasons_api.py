@@ -38,7 +38,7 @@ def assert_error(response, status, code):
 
 async def test_a_score_is_queued_then_on_the_board(http, drain):
     response = await add(http, "ann", 5)
-    assert response.json() == {"seasonId": "spring-26", "userId": "ann", "queued": True}
+    assert response.json() == {"seasonId": "spring-26", "userId": "ann", "eventId": "2", "queued": True}
     assert await drain() == 1
     top = await http.get(f"{SEASON}/leaderboard/top")
     assert top.status_code == 200

@@ -9,15 +9,14 @@ import random
 import pytest
 from conftest import CrashError, crashing_at
 from season_calls import SEASON, post, put
+from season_world import World, told
 from window_calls import MINUTE, expected_boards, let_pass, shown_boards
 
 from shared import keys, ledger
 from shared.scores import MAX_SCORE, Rules, Score
-from shared.seasons import reset
 from shared.verification import Verification
 from worker.batch import BatchApplier
-from worker.sweep import SWEEP_STEPS, Sweep
-from worker.upkeep import Audit
+from worker.sweep import Sweep
 
 RULES = [
     Rules(aggregation, order, windows, tie_break)
@@ -32,78 +31,9 @@ select season_id, epoch, 'ghost', minute, 5, reached_at, reached_by, leaves_at f
 """
 
 
-def told(rules):
-    return "-".join(map(str, rules)).lower()
-
-
 @pytest.fixture
 def sweep(pool, projection):
     return Sweep(pool, projection, lambda _step: None)
-
-
-class World:
-    """A season with these rules, and all that can happen to it; `rng` says what does."""
-
-    def __init__(self, rng, rules, season_id, pool, redis, projection):
-        self.rng, self.rules, self.season_id = rng, rules, season_id
-        self.pool, self.redis, self.projection = pool, redis, projection
-
-    async def score(self):
-        rng = self.rng
-        at = None
-        if rng.random() < 0.6:  # late, mostly within the windows, now and then by a clock that is ahead
-            at = dt.datetime.now(dt.UTC) - dt.timedelta(
-                minutes=rng.choice((-5, 0, 1, 600, 1439, 1441, 4000, 4321, 9000))
-            )
-            at -= dt.timedelta(seconds=rng.randrange(3) * 20)
-        delta = rng.choice((-2, 1, 2, 3)) if self.rules.aggregation == "sum" else rng.randint(-2, 5)
-        score = Score(
-            self.season_id,
-            rng.choice(("ann", "bob", "cid", "Zoë", "b")),
-            delta,
-            absolute=self.rules.aggregation != "sum",
-            occurred_at=at,
-        )
-        async with self.pool.connection() as conn:
-            await ledger.append(conn, [score] * rng.choice((1, 1, 1, 2)))
-
-    async def batch(self):
-        """Of the oldest, or passing by some of them; it may die having shown what it does not keep."""
-        async with self.pool.connection() as conn:
-            row = await (await conn.execute("select min(id), max(id) from outbox where status = 'pending'")).fetchone()
-        floor = self.rng.randint(*row) if row[0] is not None and self.rng.random() < 0.3 else 0
-        step = self.rng.choice(("none", "none", "projected", "folded", "committed"))
-        applier = BatchApplier(self.pool, self.projection, self.rng.randint(1, 4), crashing_at(step))
-        with contextlib.suppress(CrashError):
-            await applier.apply(floor=floor, paused=[])
-
-    async def sweep(self):
-        with contextlib.suppress(CrashError):
-            await Sweep(self.pool, self.projection, crashing_at(self.rng.choice(("none", *SWEEP_STEPS)))).run()
-
-    async def time(self):
-        async with self.pool.connection() as conn:
-            await let_pass(conn, self.redis, self.rng.choice((1, 1, 30, 840, 1440, 2880, 4320)))
-
-    async def loss(self):
-        names = [keys.meta(self.season_id), *keys.shown(self.season_id, self.rules)]
-        await self.redis.delete(*self.rng.sample(names, self.rng.randint(1, 2)))
-
-    async def reset(self):
-        if self.rng.random() < 0.2:
-            async with self.pool.connection() as conn, conn.transaction():
-                await reset(conn, self.season_id)
-
-    async def settle(self):
-        applier = BatchApplier(self.pool, self.projection, 500, lambda _step: None)
-        await Audit(self.pool, self.projection).run()
-        while (await applier.apply(floor=0, paused=[])).events:
-            pass
-        await Sweep(self.pool, self.projection, lambda _step: None).run()
-        async with self.pool.connection() as conn:
-            right = await expected_boards(conn, self.season_id)
-            assert await shown_boards(conn, self.redis, self.season_id) == right
-            return right
 
 
 @pytest.mark.parametrize("rules", RULES, ids=told)

@@ -1,0 +1,172 @@
+"""Events voided, players hidden, shown again and erased, against brute force over what was asked for."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from redis.asyncio import Redis
+from season_world import ModeratedWorld, told
+
+from shared import keys, ledger, moderation_requests
+from shared.board_entries import TIE_LENGTH
+from shared.moderation_requests import Wish
+from shared.scores import MAX_SCORE, Rules, Score
+from shared.verification import Verification
+from worker.upkeep import Audit
+
+RULES = [
+    Rules(aggregation, order, windows, tie_break)
+    for aggregation, order in (("sum", "desc"), ("best", "asc"), ("latest", "desc"))
+    for windows, tie_break in ((False, "member"), (False, "earliest"), (True, "earliest"))
+]
+
+
+@pytest.fixture
+async def raw_redis(redis, servers):  # noqa: ARG001 - emptied before
+    """A client that does not decode."""
+    async with Redis.from_url(servers.redis_url) as client:
+        yield client
+
+
+@pytest.mark.parametrize("rules", RULES, ids=told)
+async def test_whatever_is_asked_for_holds_in_the_end(pool, redis, raw_redis, projection, rules):
+    rng = random.Random(told(rules))
+    voided = hidden = erased = 0
+    for case in range(3):
+        world = ModeratedWorld(rng, rules, f"s{case}", pool, redis, projection, raw=raw_redis)
+        async with pool.connection() as conn:
+            await ledger.create_seasons(conn, [world.season_id], rules)
+        steps = [world.score] * 6 + [world.batch] * 3 + [world.moderate] * 3 + [world.fall_back] * 2
+        steps += [world.loss, world.reset]
+        steps += [world.sweep, world.time] if rules.windows else []
+        for _ in range(rng.randint(5, 60)):
+            await rng.choice(steps)()
+        await world.settle()
+        while rules.windows and any((await world.settle())[1:]):
+            await world.time()
+        verification = Verification(pool, projection, repair=False, patience_seconds=5)
+        (report,) = [report async for report in verification.run([world.season_id])]
+        assert report.equal, report
+        async with pool.connection() as conn:
+            cursor = await conn.execute("select count(*) from outbox where status in ('pending', 'failed')")
+            assert await cursor.fetchone() == (0,)
+        voided, erased = voided + len(world.voided), erased + len(world.erased)
+        hidden += len(world.hidden)
+    assert min(voided, hidden, erased) > 0
+
+
+@pytest.fixture
+def ask(pool):
+    """Ask for moderation in season s; returns the event's id."""
+
+    async def ask_now(action, about, reason="a test"):
+        async with pool.connection() as conn:
+            wish = Wish("test", "me", reason)
+            if action == "void":
+                asked, _ = await moderation_requests.ask_to_void(conn, "s", about, wish)
+                return asked
+            return await moderation_requests.ask_for(conn, action, "s", about, wish)
+
+    return ask_now
+
+
+@pytest.fixture
+def rows(pool):
+    async def ask_now(query):
+        async with pool.connection() as conn:
+            return await (await conn.execute(query)).fetchall()
+
+    return ask_now
+
+
+async def ids_of(rows, user_id):
+    return [row[0] for row in await rows(f"select id from score_events where user_id = '{user_id}' order by id")]
+
+
+async def test_a_board_that_falls_back_to_before_an_erasure_is_built_anew(
+    add, drain, ask, pool, projection, redis, raw_redis
+):
+    """No tombstone tells a patch to take the player away."""
+    await add(("s", "ann", 5), ("s", "bob", 1))
+    await drain()
+    names = keys.meta("s"), keys.board("s")
+    before = [await raw_redis.dump(name) for name in names]
+    await ask("erase", "ann")
+    await drain()
+    assert await redis.zrange(keys.board("s"), 0, -1) == ["bob"]
+    for name, kept in zip(names, before, strict=True):
+        await raw_redis.restore(name, 0, kept, replace=True)
+    await Audit(pool, projection).run()
+    assert await redis.zrange(keys.board("s"), 0, -1) == ["bob"]
+
+
+async def test_after_an_erasure_nothing_names_the_player(add, drain, ask, pool, rows, redis):
+    name = "the-one-to-be-forgotten"
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"], Rules("sum", windows=True, tie_break="earliest"))
+        await ledger.append(conn, [Score("s", name, 5, "key-1"), Score("s", "bob", 1, "key-2")])
+    await drain()
+    await ask("hide", name)
+    await drain()
+    await add(("s", name, 7))
+    (first, *_) = await ids_of(rows, name)
+    await ask("void", first)
+    await ask("erase", name)
+    await drain()
+    tables = await rows("select tablename from pg_tables where schemaname = 'public'")
+    for (table,) in tables:
+        assert await rows(f"select t from {table} as t where t::text like '%{name}%'") == []
+    for key in await redis.keys("*"):
+        kind = await redis.type(key)
+        held = await (redis.hgetall(key) if kind == "hash" else redis.zrange(key, 0, -1))
+        assert name not in str(held)
+    assert await rows("select count(*) from idempotency_keys") == [(1,)]
+    assert await rows("select action, effect from moderations order by id") == [
+        ("hide", "hidden"),
+        ("void", "voided"),
+        ("erase", "erased, 2 scores"),
+    ]
+    await add(("s", name, 3))
+    await drain()
+    assert [member[TIE_LENGTH:] for member in await redis.zrange(keys.board("s"), 0, -1)] == ["bob", name]
+
+
+async def test_an_event_in_the_hands_of_another_batch_is_waited_for(add, drain, ask, applier, pool, rows, truth):
+    await add(("s", "ann", 5), ("s", "ann", 2))
+    first, _ = await ids_of(rows, "ann")
+    asked = [await ask("void", first), await ask("erase", "ann")]
+    async with pool.connection() as other, other.transaction():
+        await other.execute("select from outbox where id = %s for update", (first,))
+        assert (await applier.apply(floor=0, paused=[])).events == 1
+        assert await rows("select id from outbox where status = 'pending' order by id") == [(first,), *zip(asked)]
+    await drain()
+    assert await truth() == {}
+    assert await rows("select count(*) from score_events") == [(0,)]
+
+
+async def test_a_pending_event_is_voided_before_it_counts(add, drain, ask, rows, truth):
+    """Not even claimed: it was paused, and its void is not."""
+    await add(("s", "ann", 5), ("s", "bob", 1))
+    (event_id,) = await ids_of(rows, "ann")
+    await rows(f"update outbox set status = 'failed' where id = {event_id} returning id")
+    await ask("void", event_id)
+    await drain()
+    assert await truth() == {"s": {"bob": 1}}
+    assert await rows(f"select status from outbox where id = {event_id}") == [("discarded",)]
+
+
+async def test_a_void_that_the_database_refuses_fails_alone(add, drain, ask, rows):
+    await add(("s", "ann", MAX_SCORE), ("s", "ann", -10), ("s", "bob", 1))
+    await drain()
+    await add(("s", "ann", 5))
+    _, taken_away = (await ids_of(rows, "ann"))[:2]
+    await drain()
+    await ask("void", taken_away)
+    await ask("hide", "bob")
+    await drain()
+    assert await rows("select event_type, last_error like '%score_check%' from outbox where status = 'failed'") == [
+        ("void", True)
+    ]
+    assert await rows("select action, effect from moderations order by id") == [("void", None), ("hide", "hidden")]
+    assert await rows("select count(*) from score_events where voided_at is not null") == [(0,)]
