@@ -136,7 +136,7 @@ def create_app(settings: ServiceSettings) -> Front:
     reads = LedgerReads(pool, settings)
     seasons_api = SeasonsApi(intake, boards, top_cache, visibility, traced, time_travel=TimeTravel(reads, boards))
     games_api = GamesApi(intake, boards, top_cache, traced)
-    season_resources = SeasonResources(reads, boards, resets, top_cache)
+    season_resources = SeasonResources(reads, boards, resets, top_cache, settings.webhooks)
     rank_lookups = RankLookups(reads, boards)
     app = Starlette(
         routes=[

@@ -83,9 +83,11 @@ class AppliedScores:
 
 
 def queued(score: Score, stored: Stored, *, pending: Pending = msgspec.UNSET) -> Answer:
-    """That the score is stored."""
-    told = Queued(score.season_id, score.user_id, str(event_id_of(stored)), True, pending)
-    return json_answer(told, 202, replay_header(stored))
+    """That the score is stored. On the path of every score."""
+    if isinstance(stored, int):
+        return json_answer(Queued(score.season_id, score.user_id, str(stored), True, pending), 202)
+    told = Queued(score.season_id, score.user_id, str(stored.event_id), True, pending)
+    return json_answer(told, 202, _REPLAYED)
 
 
 def replay_header(stored: Stored) -> Sequence[Header]:

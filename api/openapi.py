@@ -58,7 +58,7 @@ _STRUCTS: Final = (
     *openapi_seasons.STRUCTS,
     *openapi_streams.STRUCTS,
 )
-_EITHER: Final = {"ScoreBody": ("delta", "score"), "EventChoice": ("ids", "seasonId")}
+_EITHER: Final = {"ScoreBody": ("delta", "score"), "EventChoice": ("ids", "seasonId"), **openapi_seasons.EITHER}
 """Of these fields of a body there must be one, and no other of them."""
 
 
@@ -192,7 +192,7 @@ def document() -> Json:
     for schema in schemas.values():
         for name, field in schema.get("properties", {}).items():
             field.update(BOUNDS.get(name, {}))
-    for name, bounds in (openapi_games.FIELDS | openapi_moderation.FIELDS).items():
+    for name, bounds in (openapi_games.FIELDS | openapi_moderation.FIELDS | openapi_seasons.FIELDS).items():
         for field, bound in bounds.items():
             schemas[name]["properties"][field].update(bound)
     for name, fields in _EITHER.items():

@@ -40,7 +40,8 @@ _WAIT: Final[Json] = {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_MS}
 
 AFTER: Final = (
     query("after", EVENT_ID, "eventId of a score: wait until it is on the board, then answer."),
-    query("wait", {**_WAIT, "default": DEFAULT_WAIT_MS}, "How long to wait for it, milliseconds."),
+    # No "default", which tools would send alone: it goes with after only.
+    query("wait", _WAIT, f"How long to wait for it, milliseconds; left out: {DEFAULT_WAIT_MS}. Only with after."),
 )
 WAIT_CODES: Final = ("invalid_event_id", "invalid_wait")
 WAIT_FOR_SCORE: Final = query(

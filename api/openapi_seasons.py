@@ -14,8 +14,22 @@ from api.season_resources import (
     SeasonPage,
     SeasonResource,
 )
+from api.tournament_bodies import ResetsBody, RewardsBody
+from shared import schedules, webhook_targets
 
-STRUCTS: Final = (SeasonBody, SeasonResource, SeasonPage, Deleted)
+STRUCTS: Final = (SeasonBody, SeasonResource, SeasonPage, Deleted, ResetsBody, RewardsBody)
+EITHER: Final = {"ResetsBody": ("cron", "everyDays")}
+FIELDS: Final[dict[str, dict[str, Json]]] = {
+    "ResetsBody": {
+        "cron": {"maxLength": schedules.MAX_CRON_LENGTH},
+        "everyDays": {"minimum": 1, "maximum": schedules.MAX_DAYS},
+        "timeZone": {"description": "IANA's name."},
+    },
+    "RewardsBody": {
+        "url": {"format": "uri", "maxLength": webhook_targets.MAX_URL_LENGTH},
+        "top": {"minimum": 1, "maximum": webhook_targets.MAX_TOP},
+    },
+}
 
 _BODY: Final[Json] = {
     "aggregation": "best",
@@ -24,6 +38,8 @@ _BODY: Final[Json] = {
     "tieBreak": "earliest",
     "startsAt": "2026-12-01T00:00:00Z",
     "endsAt": "2027-01-01T00:00:00Z",
+    "resets": {"cron": "0 0 * * 1", "timeZone": "Europe/Berlin", "archive": True},
+    "rewards": {"url": "https://game.example/season-closed", "top": 100},
     "metadata": {"track": "Monza"},
 }
 _RESOURCE: Final[Json] = {
@@ -35,6 +51,8 @@ _RESOURCE: Final[Json] = {
     "closedAt": None,
     "createdAt": "2026-11-24T10:00:00Z",
     "changedAt": None,
+    "nextReset": "2026-12-06T23:00:00Z",
+    "previousReset": None,
 }
 _BEHIND: Final = {503: [*READ[503], "postgres_unavailable"]}
 
@@ -85,6 +103,7 @@ def season() -> Json:
             {
                 400: [
                     *("invalid_season_id", "invalid_json", "invalid_body", "invalid_times", "invalid_metadata"),
+                    *("invalid_schedule", "invalid_rewards", "webhooks_off"),
                     "incomplete",
                 ],
                 408: ["body_timeout"],
@@ -93,7 +112,8 @@ def season() -> Json:
                 **_BEHIND,
             },
             description="What is left out is set as by default. Aggregation, order, windows and tieBreak are settled "
-            f"once there are scores. `metadata` is at most {MAX_METADATA_BYTES} bytes.",
+            f"once there are scores. `metadata` is at most {MAX_METADATA_BYTES} bytes. `resets`: when the season is "
+            "emptied by itself and begins its next epoch. `rewards`: who is sent the final ranks of each.",
             requestBody={"required": True, "content": json_content(schema_of(SeasonBody), _BODY)},
         ),
         "delete": operation(

@@ -19,11 +19,13 @@ from api.resets import Resets
 from api.season_paths import ANY_SEASON, SEASONS, WRONG_SEASON, ByMethod, OnlyItsMethod
 from api.seasons_api import Moment
 from api.top_cache import TopCache
+from api.tournament_bodies import ResetsBody, RewardsBody, hook_in, resets_of, rewards_of, schedule_in
 from shared import season_settings
 from shared.errors import InvalidRequestError, SeasonNotFoundError
 from shared.postgres import Connection
 from shared.scores import GAME_RULES, PLAIN, Aggregation, Order, Rules, SeasonId, TieBreak, is_game, parse_moment
 from shared.season_settings import Season, Settings, State
+from shared.webhook_targets import Reach
 
 MAX_METADATA_BYTES: Final = 4096
 DEFAULT_PAGE: Final = 100
@@ -40,7 +42,8 @@ class SeasonBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fie
     API has it.
 
     `windows`: whether there are boards of the last 24 hours, 3 and 7 days too. `tieBreak`: who of those with equal
-    scores stands higher, the first to reach it (earliest) or by the bytes of the ids (member).
+    scores stands higher, the first to reach it (earliest) or by the bytes of the ids (member). `resets`: when it is
+    reset by itself. `rewards`: who is told of the final ranks.
     """
 
     aggregation: Aggregation | msgspec.UnsetType = msgspec.UNSET
@@ -49,11 +52,14 @@ class SeasonBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fie
     tie_break: TieBreak | msgspec.UnsetType = msgspec.UNSET
     starts_at: Moment | None = None
     ends_at: Moment | None = None
+    resets: ResetsBody | None = None
+    rewards: RewardsBody | None = None
     metadata: msgspec.Raw = msgspec.field(default_factory=lambda: _NULL)
 
 
 class SeasonResource(msgspec.Struct, frozen=True, rename="camel"):
-    """`players`: on the board now. `changedAt`: when the board was last changed, null = never."""
+    """`players`: on the board now. `changedAt`: when the board was last changed, null = never. `nextReset`: by its
+    schedule, `previousReset`: the moment that the last such reset was for; null = there is none."""
 
     season_id: str
     state: State
@@ -68,6 +74,10 @@ class SeasonResource(msgspec.Struct, frozen=True, rename="camel"):
     closed_at: Moment | None
     created_at: Moment
     changed_at: Moment | None
+    resets: ResetsBody | None
+    next_reset: Moment | None
+    previous_reset: Moment | None
+    rewards: RewardsBody | None
     metadata: msgspec.Raw
 
 
@@ -89,11 +99,16 @@ class Deleted(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class SeasonResources:
-    def __init__(self, reads: LedgerReads, boards: Boards, resets: Resets, top_cache: TopCache) -> None:
+    """`webhooks`: where they may go, None: nothing can be sent."""
+
+    def __init__(
+        self, reads: LedgerReads, boards: Boards, resets: Resets, top_cache: TopCache, webhooks: Reach | None
+    ) -> None:
         self._reads = reads
         self._boards = boards
         self._resets = resets
         self._top_cache = top_cache
+        self._webhooks = webhooks
         self._decoder = msgspec.json.Decoder(SeasonBody)
 
     def routes(self) -> list[Route]:
@@ -108,7 +123,7 @@ class SeasonResources:
 
     async def put(self, call: Call) -> Answer:
         season_id = call.season_id
-        settings = _settings(season_id, await call.json(self._decoder))
+        settings = _settings(season_id, await call.json(self._decoder), self._webhooks)
 
         async def change(conn: Connection) -> str:
             async with conn.transaction():
@@ -155,7 +170,7 @@ class SeasonResources:
         return [_resource(season, number) for season, number in zip(found, players, strict=True)]
 
 
-def _settings(season_id: SeasonId, body: SeasonBody) -> Settings:
+def _settings(season_id: SeasonId, body: SeasonBody, webhooks: Reach | None) -> Settings:
     starts_at, ends_at = (
         None if moment is None else parse_moment(moment, name, "invalid_times")
         for moment, name in ((body.starts_at, "startsAt"), (body.ends_at, "endsAt"))
@@ -176,7 +191,14 @@ def _settings(season_id: SeasonId, body: SeasonBody) -> Settings:
         default.windows if body.windows is msgspec.UNSET else body.windows,
         default.tie_break if body.tie_break is msgspec.UNSET else body.tie_break,
     )
-    return Settings(rules, starts_at, ends_at, None if metadata is None else metadata.decode())
+    return Settings(
+        rules,
+        starts_at,
+        ends_at,
+        None if metadata is None else metadata.decode(),
+        schedule_in(body.resets),
+        hook_in(body.rewards, webhooks),
+    )
 
 
 def _resource(season: Season, players: int) -> SeasonResource:
@@ -196,6 +218,10 @@ def _resource(season: Season, players: int) -> SeasonResource:
         created_at=season.created_at.astimezone(dt.UTC),
         # Tokens are microseconds of PostgreSQL's clock, but for a few where it stood still.
         changed_at=dt.datetime.fromtimestamp(season.token / _MICROSECONDS, dt.UTC) if season.token else None,
+        resets=resets_of(settings.resets),
+        next_reset=_utc(season.next_reset),
+        previous_reset=_utc(season.previous_reset),
+        rewards=rewards_of(settings.rewards),
         metadata=_NULL if settings.metadata is None else msgspec.Raw(settings.metadata.encode()),
     )
 

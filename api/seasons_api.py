@@ -194,13 +194,14 @@ class SeasonsApi:
         window, shared = window_in(query), ties_in(query)
         if "score" in query and "userId" in query:
             raise InvalidRequestError("send userId or score, not both", code="invalid_query")
-        of_score = "score" in query
-        score, user_id = score_in(query) if of_score else 0, UserId("") if of_score else user_id_in(query)
-        pending = await pending_after(self._visibility, season_id, query) if waits(query) else msgspec.UNSET
-        if of_score:
+        if "score" in query:
+            score = score_in(query)
+            pending = await pending_after(self._visibility, season_id, query) if waits(query) else msgspec.UNSET
             players, rank = await self._boards.around_score(season_id, score, size, window=window, shared=shared)
             found = AroundScore(season_id, score, rank, size, list(map(RankedPlayer, *players)), pending)
             return json_answer(found, headers=_NOW)
+        user_id = user_id_in(query)
+        pending = await pending_after(self._visibility, season_id, query) if waits(query) else msgspec.UNSET
         players = await self._boards.around(season_id, user_id, size, window=window, shared=shared)
         items = list(map(RankedPlayer, *players))
         return json_answer(Around(season_id, user_id, size, items, pending), headers=_NOW)

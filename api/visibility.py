@@ -43,13 +43,14 @@ _EAGER_SECONDS: Final = 0.02
 _ONE_LOOK_SECONDS: Final = 0.25
 """For who does not want to wait: for the answer of PostgreSQL."""
 
-_ENDS: Final[dict[str, Word]] = {"done": "done", "discarded": "done", "failed": "failed"}
+_ENDS: Final[dict[Word, Collection[str]]] = {"done": ("done", "discarded"), "failed": ("failed",)}
+"""Of statuses in the outbox: those behind which nothing comes by itself."""
 
 log = structlog.get_logger()
 
 
 class Visibility:
-    """Of one event loop. `looks`: statements so far that asked for those who wait."""
+    """Of one event loop. `looks`: how often it asked so far."""
 
     def __init__(self, pool: Pool, most: int = MOST) -> None:
         self._pool = pool
@@ -61,6 +62,8 @@ class Visibility:
         self._not_before = self._eager_until = 0.0
         self._waiting: defaultdict[Awaited, set[asyncio.Future[Word]]] = defaultdict(set)
         self._once: set[asyncio.Future[Word]] = set()
+        self._joined: set[asyncio.Future[Word]] = set()
+        """Since the look that is under way began: it may have been too early for them."""
         self._seasons: set[SeasonId] = set()
         self._count = 0
         self.looks = 0
@@ -87,6 +90,7 @@ class Visibility:
         self._waiting[awaited].add(future)
         self._seasons.add(season_id)
         self._count += 1
+        self._joined.add(future)
         if not seconds:
             self._once.add(future)
         future.add_done_callback(partial(self._left, awaited, timer))
@@ -113,8 +117,12 @@ class Visibility:
                 self._due.clear()
                 self._timer = None
                 self._not_before = loop.time() + _GAP_SECONDS
+                self._joined.clear()
                 if self._waiting:
-                    await self._look(list(self._waiting))
+                    try:
+                        await self._look(list(self._waiting))
+                    except Exception:
+                        log.exception("who waits for scores was not told of them")
                 self._seasons = {season_id for season_id, _ in self._waiting}
                 if self._waiting:
                     self._look_in(0 if loop.time() < self._eager_until else _POLL_SECONDS)
@@ -133,7 +141,6 @@ class Visibility:
         self._timer = loop.call_at(at, self._due.set)
 
     async def _look(self, awaited: Collection[Awaited]) -> None:
-        once = self._once.copy()
         try:
             async with self._pool.connection() as conn:
                 self.looks += 1
@@ -145,25 +152,26 @@ class Visibility:
             self._tell(awaited, "pending")
             await renew_if_lost(self._pool, error)
             return
-        self._tell(missing, "unknown", known)
-        for event, status in found.items():
-            end = _ENDS.get(status)
-            if end is not None:
-                self._tell([event], end)
-        for future in once:
+        for word, statuses in _ENDS.items():
+            self._tell([event for event, status in found.items() if status in statuses], word)
+        self._tell(known, "done")
+        self._tell([event for event in missing if event not in known], "unknown", but=self._joined)
+        for future in self._once - self._joined:
             _settle(future, "pending")
 
-    def _tell(self, awaited: Iterable[Awaited], word: Word, done: Collection[Awaited] = ()) -> None:
-        """All who wait for these; of those that are in `done` that they are."""
+    def _tell(self, awaited: Iterable[Awaited], word: Word, *, but: Collection[asyncio.Future[Word]] = ()) -> None:
+        """All who wait for these, `but` some."""
         for event in awaited:
             for future in self._waiting.get(event, ()):
-                _settle(future, "done" if event in done else word)
+                if future not in but:
+                    _settle(future, word)
 
     def _left(self, awaited: Awaited, timer: asyncio.TimerHandle, future: asyncio.Future[Word]) -> None:
         """Nobody waits for this future any more, for whatever reason."""
         timer.cancel()
         self._count -= 1
         self._once.discard(future)
+        self._joined.discard(future)
         futures = self._waiting[awaited]
         futures.discard(future)
         if not futures:

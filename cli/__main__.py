@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 import psycopg
 import typer
 
-from cli import backup_commands, keys_commands, outbox_commands, transfer_commands
+from cli import backup_commands, deliveries_commands, keys_commands, outbox_commands, transfer_commands
 from cli.console import fail, run_to_end, settings_or_fail, tell_place
 from cli.servers import NoServersError, ledger_dsn, place
 from shared.logs import configure_logs
@@ -30,6 +30,7 @@ app = typer.Typer(
 
 
 app.add_typer(outbox_commands.app, name="outbox")
+app.add_typer(deliveries_commands.app, name="deliveries")
 app.add_typer(keys_commands.app, name="keys")
 for _command in (backup_commands.backup, backup_commands.restore, backup_commands.restored, transfer_commands.export):
     app.command()(_command)

@@ -40,6 +40,8 @@ class Rules(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
     starts_at: datetime | None = None
     ends_at: datetime | None = None
     metadata: dict[str, Any] | None = None
+    resets: dict[str, Any] | None = None  # {"cron": "0 0 * * 1", "timeZone": "Europe/Berlin", "archive": True}
+    rewards: dict[str, Any] | None = None  # {"url": "https://…", "top": 100}
 
 
 class Season(Rules, frozen=True, kw_only=True):
@@ -50,6 +52,8 @@ class Season(Rules, frozen=True, kw_only=True):
     closed_at: datetime | None
     created_at: datetime
     changed_at: datetime | None
+    next_reset: datetime | None = None
+    previous_reset: datetime | None = None
 
 
 class Player(Struct, frozen=True, rename="camel", repr_omit_defaults=True):  # 0 and "": this read does not tell it

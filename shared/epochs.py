@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from shared import rewards
 from shared.errors import ConflictError
 from shared.postgres import Connection
 from shared.scores import Rules, SeasonId
@@ -20,9 +21,10 @@ UNSEALED: Final = "sealed_at is null and (archived or wanted)"
 UNPURGED: Final = "next_began_at is not null and purged_at is null and not (archived or wanted)"
 """Of a row of season_epochs: its ledger rows and final ranks may go. As the index has it."""
 
-_WANTED: Final = "false"
-"""Whether somebody but the archive waits for the final ranks of an epoch that ends, in SQL over its row of seasons.
-They clear season_epochs.wanted when they need them no more."""
+_WANTED: Final = """(%(reason)s <> 'restart' and exists (
+  select from reward_hooks as hook where hook.season_id = season.season_id))"""
+"""Whether somebody but the archive waits for the final ranks of an epoch that ends (`shared.rewards`), in SQL over its
+row of seasons. `shared.deliveries` clears season_epochs.wanted once they are written down."""
 
 _MOST_MISSED: Final = 100
 _REMEMBERED: Final = 1000
@@ -120,6 +122,8 @@ async def end(
     stays readable. `followed`: the next one begins in the same transaction."""
     parameters = {"season_id": season_id, "reason": reason, "archived": archived, "followed": followed}
     await conn.execute(_END, parameters)
+    if reason != "restart":
+        await rewards.note(conn, season_id)
     if followed:
         await conn.execute(_FORGET, (season_id, season_id, _REMEMBERED))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from shared import seasons, snapshots
+from shared import deliveries, seasons, snapshots
 from shared.player_entries import of_player
 from shared.postgres import Connection
 from shared.scores import SeasonId, UserId
@@ -88,6 +88,7 @@ async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: 
         await conn.execute(statement, asked)
     again = await _count(conn, _REMAINING, asked) > 0
     await snapshots.forget(conn, season_id, user_id, again=again)
+    await deliveries.forget_player(conn, season_id, user_id)
     await seasons.note_erased(conn, season_id)
     return len(scores)
 

@@ -17,7 +17,9 @@ select
   (select count(*) from (select from outbox where status = 'pending' limit {COUNTED}) as pending),
   (select count(*) from (select from outbox where status = 'failed' limit {COUNTED}) as failed),
   coalesce((select extract(epoch from clock_timestamp() - created_at)::float from outbox where status = 'pending'
-    order by id limit 1), 0)
+    order by id limit 1), 0),
+  (select count(*) from deliveries where status = 'pending'),
+  (select count(*) from deliveries where status = 'failed')
 """  # noqa: S608 - a constant
 
 _DEAD = """
@@ -35,13 +37,15 @@ from pg_stat_activity where datname = current_database() and backend_xmin is not
 
 class Figures(NamedTuple):
     """`pending`, `failed`: events, up to COUNTED. `oldest_pending_seconds`: 0 where none is pending. `dead_rows` by
-    table, as vacuum's statistics estimate them."""
+    table, as vacuum's statistics estimate them. `deliveries_…`: final ranks to be sent, and given up."""
 
     pending: int
     failed: int
     oldest_pending_seconds: float
     dead_rows: dict[str, int]
     oldest_snapshot_seconds: float
+    deliveries_pending: int
+    deliveries_failed: int
 
 
 async def figures(conn: Connection) -> Figures:
@@ -50,5 +54,5 @@ async def figures(conn: Connection) -> Figures:
     snapshot = await (await conn.execute(_OLDEST_SNAPSHOT)).fetchone()
     assert waiting is not None
     assert snapshot is not None
-    pending, failed, oldest = waiting
-    return Figures(pending, failed, oldest, dict(dead), snapshot[0])
+    pending, failed, oldest, *deliveries = waiting
+    return Figures(pending, failed, oldest, dict(dead), snapshot[0], *deliveries)

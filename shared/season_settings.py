@@ -10,9 +10,11 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from shared import epochs, seasons
+from shared import epochs, reset_schedules, rewards, seasons
 from shared.errors import ConflictError
 from shared.postgres import Connection
+from shared.rewards import Hook
+from shared.schedules import Schedule
 from shared.scores import Rules, SeasonId
 
 State: TypeAlias = Literal["scheduled", "open", "closed"]
@@ -20,13 +22,13 @@ State: TypeAlias = Literal["scheduled", "open", "closed"]
 
 _SEASON: Final = """
 select season_id, epoch, aggregation, sort_order, windows, tie_break, starts_at, ends_at, closed_at, metadata,
-  created_at, token,
+  created_at, token, cron, every_days, starting_at, time_zone, archive, next_at, previous_at, url, top,
   case
     when closed_at is not null or ends_at <= now() then 'closed'
     when starts_at > now() then 'scheduled'
     else 'open'
   end
-from seasons"""
+from seasons left join reset_schedules using (season_id) left join reward_hooks using (season_id)"""
 
 _FIND = f"{_SEASON} where season_id = %s"
 
@@ -58,16 +60,18 @@ _IS_TO_COME = "select coalesce(%s::timestamptz > clock_timestamp(), true)"
 
 
 class Settings(NamedTuple):
-    """`metadata`: a JSON object as text."""
+    """`metadata`: a JSON object as text. `resets`: when it is reset by itself. `rewards`: who is told of its end."""
 
     rules: Rules
     starts_at: dt.datetime | None
     ends_at: dt.datetime | None
     metadata: str | None
+    resets: Schedule | None = None
+    rewards: Hook | None = None
 
 
 class Season(NamedTuple):
-    """A season's row as of now. `token`: see `shared.seasons`."""
+    """A season's row as of now. `token`: see `shared.seasons`. `next_reset`, `previous_reset`: by its schedule."""
 
     season_id: SeasonId
     epoch: int
@@ -76,6 +80,8 @@ class Season(NamedTuple):
     created_at: dt.datetime
     token: int
     state: State
+    next_reset: dt.datetime | None = None
+    previous_reset: dt.datetime | None = None
 
 
 async def find(conn: Connection, season_id: SeasonId) -> Season | None:
@@ -96,8 +102,10 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
     Raises ConflictError where there are scores that other settings were meant for, or where it would go on after its
     final ranks were told.
     """
-    created = await conn.execute(_CREATE, (season_id, *settings.rules.chosen, *settings[1:]))
+    columns = (*settings.rules.chosen, settings.starts_at, settings.ends_at, settings.metadata)
+    created = await conn.execute(_CREATE, (season_id, *columns))
     if created.rowcount:
+        await _put_what_follows(conn, season_id, settings)
         return "created"
     (fence,) = await seasons.lock(conn, [season_id])
     restart = fence.rules.chosen != settings.rules.chosen
@@ -113,7 +121,8 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
         await seasons.begin_next_epoch(conn, season_id, "restart")
     elif await _is_to_come(conn, settings.ends_at):
         await epochs.reopen(conn, season_id)
-    await conn.execute(_CHANGE, (*settings.rules.chosen, *settings[1:], season_id))
+    await conn.execute(_CHANGE, (*columns, season_id))
+    await _put_what_follows(conn, season_id, settings)
     return "restarted" if restart else "changed"
 
 
@@ -134,6 +143,15 @@ async def _is_to_come(conn: Connection, ends_at: dt.datetime | None) -> bool:
     return bool(row[0])
 
 
+async def _put_what_follows(conn: Connection, season_id: SeasonId, settings: Settings) -> None:
+    """Of the locked season: what happens by itself, and when."""
+    resets = settings.resets
+    await reset_schedules.put(conn, season_id, resets, settings.starts_at, settings.ends_at)
+    await rewards.put(conn, season_id, settings.rewards)
+    end_matters = settings.rewards is not None or (resets is not None and resets.archive)
+    await rewards.put_end(conn, season_id, settings.ends_at if end_matters else None)
+
+
 def _told(rules: Rules) -> str:
     return (
         f"aggregation {rules.aggregation}, order {rules.order}, windows {str(rules.windows).lower()} and tieBreak "
@@ -143,6 +161,14 @@ def _told(rules: Rules) -> str:
 
 def _season(row: Sequence[Any]) -> Season:
     season_id, epoch, aggregation, order, windows, tie_break, starts_at, ends_at, *others = row
-    closed_at, metadata, created_at, token, state = others
-    settings = Settings(Rules(aggregation, order, windows, tie_break), starts_at, ends_at, metadata)
-    return Season(season_id, epoch, settings, closed_at, created_at, token, state)
+    closed_at, metadata, created_at, token, *by_itself = others
+    cron, every_days, starting_at, time_zone, archive, next_at, previous_at, url, top, state = by_itself
+    settings = Settings(
+        Rules(aggregation, order, windows, tie_break),
+        starts_at,
+        ends_at,
+        metadata,
+        reset_schedules.schedule_of(cron, every_days, starting_at, time_zone, archive),
+        None if url is None else Hook(url, top),
+    )
+    return Season(season_id, epoch, settings, closed_at, created_at, token, state, next_at, previous_at)

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.webhook_signature import secrets_in
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -91,6 +93,14 @@ class Settings(BaseSettings):
     worker_health_host: str = Field("127.0.0.1", description="address of the worker's health endpoint")
     worker_health_port: Port = Field(8081, description="port of the worker's health endpoint; 0 = any free one")
 
+    webhook_secret: SecretStr | None = Field(
+        None,
+        description="signs what is sent to receivers of final ranks: whsec_… (Standard Webhooks); several with blanks",
+    )
+    webhook_targets: Literal["public", "any"] = Field(
+        "public", description="where webhooks may go: https to public addresses, or any: http and the own network too"
+    )
+
     startup_timeout_seconds: float = Field(
         30.0, ge=0, description="how long a process waits for its servers at start, seconds"
     )
@@ -110,14 +120,27 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that is started with them."""
         values = {name: value for name, value in self.model_dump().items() if value is not None}
-        if self.admin_key is not None:
-            values["admin_key"] = self.admin_key.get_secret_value()
+        for name, value in values.items():
+            if isinstance(value, SecretStr):
+                values[name] = value.get_secret_value()
         return {name.upper(): str(value) for name, value in values.items()}
 
     @property
     def origins(self) -> list[str]:
         """Of `cors_origins` each one."""
         return [origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip()]
+
+    @property
+    def webhooks(self) -> Literal["public", "any"] | None:
+        """Where they may go; None: without a secret nothing is sent."""
+        return None if self.webhook_secret is None else self.webhook_targets
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _signs(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            secrets_in(value.get_secret_value())
+        return value
 
     @field_validator("admin_key")
     @classmethod
@@ -168,7 +191,7 @@ class ServiceSettings(Settings):
         return value
 
 
-_MAY_HOLD_A_SECRET = ("POSTGRES_DSN", "REDIS_URL", "ADMIN_KEY")
+_MAY_HOLD_A_SECRET = ("POSTGRES_DSN", "REDIS_URL", "ADMIN_KEY", "WEBHOOK_SECRET")
 
 S = TypeVar("S", bound=Settings)
 

@@ -15,16 +15,20 @@ from shared.projection import Projection
 from shared.redis_client import create_client
 from shared.settings import ServiceSettings
 from shared.wakeups import follow_wakeups
+from shared.webhook_signature import secrets_in
 from worker.batch import STEPS, Batch, BatchApplier, Reach
+from worker.deliveries import DELIVERY_STEPS, Deliveries
 from worker.floor import Floor
 from worker.health import health_server
 from worker.loop import Loop
 from worker.metrics import WorkerMetrics
+from worker.schedules import SCHEDULE_STEPS, ScheduledResets, SeasonEnds
 from worker.scrub import Scrub
 from worker.sealer import SEAL_STEPS, Sealer
 from worker.snapshots import SNAPSHOT_STEPS, Snapshots
 from worker.sweep import SWEEP_STEPS, Sweep
 from worker.upkeep import Audit, FloorSweep, PlayerIndex, Purge, every
+from worker.webhook_post import WebhookPost
 
 _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
@@ -32,12 +36,14 @@ _SCRUB_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 1.0
 _SNAPSHOTS_SECONDS: Final = 5.0
 _SEAL_SECONDS: Final = 1.0
+_SCHEDULES_SECONDS: Final = 0.5
+_DELIVERIES_SECONDS: Final = 1.0
 _REDIS_SECONDS: Final = 2.0
 _INDEX_SECONDS: Final = 1.0
 _FIGURES_SECONDS: Final = 5.0
-_CONNECTIONS: Final = 12
-"""Two lanes of batches, floor, audit, sweep of windows, index on players, purge, scrub, figures, sealing, snapshots,
-/readyz; beside them the ones that seal and that make snapshots."""
+_CONNECTIONS: Final = 15
+"""Two lanes of batches, floor, audit, sweep of windows, index on players, purge, scrub, figures, sealing, schedules,
+ends of seasons, deliveries, snapshots, /readyz; beside them the ones that seal and that make snapshots."""
 _STATEMENT_SECONDS: Final = 10
 _SEALING_STATEMENT_SECONDS: Final = 3600
 _SNAPSHOT_STATEMENT_SECONDS: Final = 300
@@ -117,6 +123,8 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
         settings.idempotency_retention_hours,
         settings.archive_retention_days,
     )
+    secret = settings.webhook_secret
+    post = WebhookPost(secrets_in(secret.get_secret_value()) if secret else (), settings.webhook_targets)
     health = health_server(pool, client, lambda: loop.last_turn, metrics.text, settings)
     try:
         await pool.open()
@@ -131,6 +139,9 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
                 tasks.create_task(every(_SWEEP_SECONDS, Sweep(pool, projection, reach).run, stop)),
                 tasks.create_task(every(_INDEX_SECONDS, PlayerIndex(pool).run, stop)),
                 tasks.create_task(every(_SEAL_SECONDS, Sealer(pool, sealing_pool, reach).run, stop)),
+                tasks.create_task(every(_SCHEDULES_SECONDS, ScheduledResets(pool, projection, reach).run, stop)),
+                tasks.create_task(every(_SCHEDULES_SECONDS, SeasonEnds(pool, reach).run, stop)),
+                tasks.create_task(every(_DELIVERIES_SECONDS, Deliveries(pool, post, reach).run, stop)),
                 tasks.create_task(every(_FIGURES_SECONDS, metrics.run, stop)),
                 tasks.create_task(every(_PURGE_SECONDS, purge.run, stop)),
             ]
@@ -191,7 +202,7 @@ def fault_point(point: str | None) -> Reach:
     if point is None:
         return lambda _step: None
     step, _, action = point.partition(":")
-    steps = (*STEPS, *SWEEP_STEPS, *SEAL_STEPS, *SNAPSHOT_STEPS)
+    steps = (*STEPS, *SWEEP_STEPS, *SEAL_STEPS, *SCHEDULE_STEPS, *DELIVERY_STEPS, *SNAPSHOT_STEPS)
     if step not in steps or action not in ("", "stop"):
         raise ValueError(f"FAULT_POINT must be one of {', '.join(steps)}, or one with :stop behind it, not {point!r}")
     reached_before = False

@@ -56,6 +56,12 @@ class WorkerMetrics:
         self._oldest = Gauge(
             "leaderboard_outbox_oldest_pending_seconds", "How long the oldest event has waited.", registry=registry
         )
+        self._deliveries_pending = Gauge(
+            "leaderboard_deliveries_pending", "Final ranks that are to be sent.", registry=registry
+        )
+        self._deliveries_failed = Gauge(
+            "leaderboard_deliveries_failed", "Final ranks whose receiver did not take them.", registry=registry
+        )
         self._dead = Gauge(
             "leaderboard_dead_rows", "Rows that vacuum has not removed yet, estimated.", ("table",), registry=registry
         )
@@ -91,6 +97,8 @@ class WorkerMetrics:
         self._pending.set(found.pending)
         self._failed_now.set(found.failed)
         self._oldest.set(found.oldest_pending_seconds)
+        self._deliveries_pending.set(found.deliveries_pending)
+        self._deliveries_failed.set(found.deliveries_failed)
         for table, rows in found.dead_rows.items():
             self._dead.labels(table).set(rows)
         self._snapshot.set(found.oldest_snapshot_seconds)

@@ -30,19 +30,24 @@ _AHEAD_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
-async def every(seconds: float, task: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
-    """Run `task` about every `seconds` (±10 %, so that processes do not march in step) until `stop` is set."""
+async def every(seconds: float, task: Callable[[], Awaitable[float | None]], stop: asyncio.Event) -> None:
+    """Run `task` about every `seconds` (±10 %, so that processes do not march in step) until `stop` is set.
+
+    Sooner where it returns in how many seconds it has something to do.
+    """
     troubled = False
     while not stop.is_set():
+        asked = None
         try:
-            await task()
+            asked = await task()
             troubled = False
         except TROUBLE as error:
             # Once, not each time: the loop and the probes tell of lasting trouble too.
             if not troubled:
                 log.warning("upkeep put off", task=task.__qualname__, error=str(error).strip() or type(error).__name__)
             troubled = True
-        await wait(stop, seconds * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+        pause = seconds * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
+        await wait(stop, pause if asked is None else min(pause, max(asked, 0.0)))
 
 
 class FloorSweep:

@@ -4,7 +4,7 @@ Only alembic and tests import this package; the hot SQL is written by hand besid
 processes check `shared.revision` so that they need not load SQLAlchemy.
 """
 
-from shared.schema import epochs, imports, keys, ledger, moderation, time_travel
+from shared.schema import epochs, imports, keys, ledger, moderation, time_travel, tournaments
 from shared.schema.parts import metadata
 
-__all__ = ["epochs", "imports", "keys", "ledger", "metadata", "moderation", "time_travel"]
+__all__ = ["epochs", "imports", "keys", "ledger", "metadata", "moderation", "time_travel", "tournaments"]

@@ -90,6 +90,7 @@ async def test_an_event_is_found_after_it_left_the_outbox_and_in_whatever_epoch_
 
 async def test_what_is_no_event_of_the_season_is_not_found(http, drain):
     event_id = await send(http, delta=1)
+    await send(http, path="/v1/seasons/other", delta=1)
     await drain()
     for path, wrong in ((SEASON, "999"), (SEASON, str(2**63 - 1)), ("/v1/seasons/other", event_id)):
         response = await http.get(f"{path}/events/{wrong}")

@@ -159,9 +159,8 @@ def test_what_the_build_before_does_not_know_is_not_taken_back_to_it(dsn, made, 
 def test_archived_epochs_are_not_taken_back_to_a_build_that_would_delete_them(dsn):
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(
-            "insert into season_epochs"
-            " (season_id, epoch, aggregation, sort_order, windows, tie_break, ended_at, reason, archived)"
-            " values ('s', 1, 'sum', 'desc', false, 'member', now(), 'reset', true)"
+            "insert into season_epochs (season_id, epoch, aggregation, sort_order, windows, tie_break, ended_at,"
+            " reason, archived) values ('s', 1, 'sum', 'desc', false, 'member', now(), 'reset', true)"
         )
         with pytest.raises(RuntimeError, match="nothing is changed"):
             command.downgrade(alembic_config(dsn), "0020")

@@ -1,4 +1,5 @@
-"""The whole service against a plain dict: random POSTs, DELETEs, batches, crashes and losses in Redis, in any order.
+"""The whole service against a plain dict: random POSTs, DELETEs, archives, batches, crashes and losses in Redis, in any
+order.
 
 After a drain and an audit, what GET answers must equal the dict. Real HTTP, PostgreSQL and Valkey.
 """
@@ -19,12 +20,16 @@ from redis.asyncio import Redis
 
 from api.app import create_app
 from shared import keys
+from shared.epochs import UNSEALED
 from shared.postgres import create_pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, pass_late
 from worker.app import worker_connection
 from worker.batch import STEPS, BatchApplier
+from worker.sealer import Sealer
 from worker.upkeep import Audit, Purge
+
+_FINAL_RANKS = "select season_id, epoch, user_id, score from final_ranks"
 
 SEASONS = ("one", "two")
 season_ids = st.sampled_from(SEASONS)
@@ -69,6 +74,8 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
             super().__init__()
             self.model = {season_id: {} for season_id in SEASONS}
             self.copies = {}
+            self.archives = {}
+            self.sealer = Sealer(service.pool, service.pool, lambda _step: None)
             service.run(service.empty())
 
         @rule(
@@ -92,6 +99,20 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
             assert response.status_code == 200
             self.model[season_id] = {}
             assert self.shown(season_id) == {}
+
+        @rule(season_id=season_ids)
+        def archive(self, season_id):
+            response = service.run(service.http.delete(f"/v1/seasons/{season_id}?archive=true"))
+            assert response.status_code == 200
+            if self.model[season_id]:
+                assert response.json()["archived"]
+                self.archives[season_id, response.json()["epoch"]] = self.model[season_id]
+            self.model[season_id] = {}
+            assert self.shown(season_id) == {}
+
+        @rule()
+        def seal(self):
+            service.run(self.sealer.run())
 
         @rule(size=st.integers(1, 8))
         def batch(self, size):
@@ -160,9 +181,15 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
                     pass
                 await Audit(service.pool, service.projection).run()
                 async with service.pool.connection() as conn:
+                    while await (await conn.execute(f"select 1 from season_epochs where {UNSEALED}")).fetchone():
+                        await self.sealer.run()
+                    for season_id, epoch, user_id, score in await (await conn.execute(_FINAL_RANKS)).fetchall():
+                        archives.setdefault((season_id, epoch), {})[user_id] = score
                     return await compare_everywhere(conn, service.redis)
 
+            archives = {}
             boards = service.run(drain())
+            assert archives == self.archives
             assert boards == {season_id: board for season_id, board in self.model.items() if board}
             for season_id, board in self.model.items():
                 self.assert_shown_soon(season_id, board)

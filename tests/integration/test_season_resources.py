@@ -40,6 +40,10 @@ async def test_put_makes_a_season_and_get_says_what_it_is(http, drain):
         "startsAt": "2025-12-31T23:00:00Z",
         "closedAt": None,
         "changedAt": None,
+        "resets": None,
+        "nextReset": None,
+        "previousReset": None,
+        "rewards": None,
     }
     assert await put(http, 200, **body) == {**made, "createdAt": created_at.isoformat().replace("+00:00", "Z")}
     assert await post(http, score=5) == (202, None)

@@ -14,7 +14,7 @@ from season_calls import SEASON
 from api.app import create_app
 from api.top_cache import TopCache
 from api.visibility import Visibility
-from shared import ledger
+from shared import events, ledger
 from shared.postgres import create_pool
 from shared.scores import MAX_SCORE, Score
 from worker.app import worker_connection
@@ -111,6 +111,8 @@ async def test_what_is_asked_for_wrongly(http, drain):
         for query, status, code in wrong:
             response = await http.get(f"{SEASON}/leaderboard/{word}", params={"userId": "ann", **query})
             assert (response.status_code, response.json()["code"]) == (status, code), query
+    await http.post("/v1/seasons/other/scores", json={"userId": "ann", "delta": 1})
+    await drain()
     response = await http.get("/v1/seasons/other/leaderboard/top", params={"after": event_id})
     assert (response.status_code, response.json()["code"]) == (404, "event_not_found")
     for wait in ("2001", "-1", "soon"):
@@ -294,7 +296,37 @@ async def test_one_statement_asks_for_all_who_wait_and_none_where_nobody_does(vi
     assert visibility.looks == looks + 1
 
 
-async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool):
+async def test_who_asks_while_a_look_is_under_way_is_not_told_what_it_missed(visibility, pool, monkeypatch):
+    """An event that is committed meanwhile, and that somebody else has asked for too early."""
+    statuses, asked, told = events.statuses, asyncio.Event(), asyncio.Event()
+
+    async def held(conn, awaited):
+        found = await statuses(conn, awaited)
+        asked.set()
+        await told.wait()
+        return found
+
+    monkeypatch.setattr(events, "statuses", held)
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"])
+        early = visibility.wait("s", 1, NEVER)
+        await asked.wait()
+        assert await ledger.append(conn, [Score("s", "ann", 1)]) == [1]
+        late = visibility.wait("s", 1, NEVER)
+        monkeypatch.setattr(events, "known", nothing_is_known)
+        told.set()
+        assert await early == "unknown"
+        assert not late.done()
+        await conn.execute("update outbox set status = 'done'")
+        assert await late == "done"
+
+
+async def nothing_is_known(_conn, _awaited):
+    return set()
+
+
+async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool, monkeypatch):
+    monkeypatch.setattr("api.visibility._ONE_LOOK_SECONDS", NEVER)
     async with pool.connection() as conn:
         await ledger.create_seasons(conn, ["s"])
         (event_id,) = await ledger.append(conn, [Score("s", "ann", 1)])
@@ -304,3 +336,46 @@ async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool)
     assert await visibility.wait("s", event_id, 0) == "pending"
     assert await visibility.wait("other", event_id, NEVER) == "unknown"
     assert (len(visibility), dict(visibility._waiting), visibility._once) == (0, {}, set())
+    assert visibility._joined == set()
+
+
+@pytest.mark.usefixtures("for_ever")
+async def test_what_operators_do_is_waited_for_too_and_who_is_hidden_has_no_rank(http, drain, eventually):
+    why = {"reason": "used a speed hack"}
+    first = await event_id_of(http, delta=5)
+    await event_id_of(http, delta=2)
+    await drain()
+
+    async def waited_for(asked):
+        assert asked.status_code == 202, asked.text
+        event_id = asked.json()["eventId"]
+        assert (await http.get(f"{SEASON}/events/{event_id}")).json()["state"] == "pending"
+        reading = asyncio.create_task(read(http, after=event_id))
+        await drain()
+        found = await reading
+        assert found["pending"] is False
+        told = (await http.get(f"{SEASON}/events/{event_id}")).json()
+        assert told["state"] == "done"
+        return [item["score"] for item in found["items"]], told
+
+    async def effects():
+        items = (await http.get(f"{SEASON}/users/ann/events")).json()["items"]
+        return [(item["state"], item["effect"]) for item in items]
+
+    scores, told = await waited_for(await http.post(f"{SEASON}/events/{first}/void", json=why))
+    assert (scores, told["type"], told["target"], told["userId"]) == ([2], "void", first, "ann")
+    assert (await read(http, after=first))["pending"] is False
+    assert await effects() == [("done", "counted"), ("voided", "voided")]
+    scores, told = await waited_for(await http.post(f"{SEASON}/users/ann/hide", json=why))
+    assert (scores, told["type"]) == ([], "hide")
+    sent = asyncio.create_task(send(http, wait=1, delta=1))
+    await eventually(STORED)
+    await drain()
+    body = (await sent).json()
+    assert (body["queued"], body["score"], body["rank"], body["previousRank"]) == (False, None, None, None)
+    assert (await effects())[:2] == [("done", "counted")] * 2
+    scores, told = await waited_for(await http.delete(f"{SEASON}/users/ann", params=why))
+    assert (scores, told["type"], told["userId"]) == ([], "erase", None)
+    assert await effects() == []
+    response = await http.get(f"{SEASON}/leaderboard/top", params={"after": first})
+    assert (response.status_code, response.json()["code"]) == (404, "event_not_found")

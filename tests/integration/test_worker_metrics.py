@@ -83,6 +83,11 @@ async def test_what_the_database_tells(add, apply, metrics, pool, dsn):
     await apply.apply(floor=0, paused=[])
     await add(("s", "ann", 1), ("s", "bob", 1), ("t", "cid", 1))
     async with pool.connection() as conn:
+        await conn.execute(
+            "insert into deliveries (season_id, epoch, url, webhook_id, body, body_digest, body_bytes, status) "
+            "select 's', n, '', '', ''::bytea, ''::bytea, 0, case when n > 2 then 'failed' else 'pending' end "
+            "from generate_series(1, 5) as n"
+        )
         await conn.execute("update outbox set created_at = now() - interval '50 s' where user_id = 'ann'")
     async with await psycopg.AsyncConnection.connect(dsn) as reader:
         await reader.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
@@ -92,6 +97,7 @@ async def test_what_the_database_tells(add, apply, metrics, pool, dsn):
     assert found["leaderboard_outbox_pending",] == 3
     assert found["leaderboard_outbox_failed",] == 1
     assert 50 <= found["leaderboard_outbox_oldest_pending_seconds",] < 100
+    assert (found["leaderboard_deliveries_pending",], found["leaderboard_deliveries_failed",]) == (2, 3)
     assert found["leaderboard_oldest_snapshot_seconds",] > 0
     assert found["leaderboard_figures_up",] == 1
     assert {key[1] for key in found if key[0] == "leaderboard_dead_rows"} >= {"outbox", "standings", "seasons"}
