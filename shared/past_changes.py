@@ -33,16 +33,14 @@ with failed as materialized (
 ), voids as materialized (
   select asked.event_id, asked.user_id, asked.requested_at from moderations as asked
   where asked.season_id = %(season_id)s and asked.action = 'void' and asked.applied_at is null and {_EFFECTIVE}
-), last as materialized (
-  select distinct on (asked.user_id) asked.user_id, asked.action from moderations as asked
-  where asked.season_id = %(season_id)s and asked.action in ('hide', 'unhide') and asked.user_id is not null
-    and asked.requested_at <= %(hidden_at)s and {_EFFECTIVE}
-  order by asked.user_id, asked.id desc
 ), hidden as materialized (
-  select user_id from last where action = 'hide'
-  union
-  select user_id from hidden_players
-  where season_id = %(season_id)s and hidden_at <= %(hidden_at)s and user_id not in (select user_id from last)
+  select user_id from (
+    select distinct on (asked.user_id) asked.user_id, asked.action from moderations as asked
+    where asked.season_id = %(season_id)s and asked.action in ('hide', 'unhide') and asked.user_id is not null
+      and asked.requested_at <= %(hidden_at)s and {_EFFECTIVE}
+    order by asked.user_id, asked.id desc
+  ) as last
+  where action = 'hide'
 ), amended as materialized (
   select user_id from score_events
   where season_id = %(season_id)s and epoch = %(epoch)s and (voided_at is not null or discarded_at is not null)

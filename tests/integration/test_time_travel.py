@@ -245,6 +245,12 @@ async def test_moderation_holds_from_when_it_was_asked_for(http, pool, settings,
     assert players(await get(http, "top", asOf=await now())) == [(1, "bob", 4), (2, "cid", 1), (3, "ann", 1)]
     async with pool.connection() as conn:
         assert await (await conn.execute("select from snapshot_standings where user_id = 'ann'")).fetchall() == []
+    # Who was hidden and then erased is nobody any more, and not hidden either.
+    assert (await http.post(f"{SEASON}/users/cid/hide", json=because)).status_code == 202
+    assert (await http.delete(f"{SEASON}/users/cid", params=because)).status_code == 202
+    await post(http, "cid", delta=9)
+    await drain()
+    assert players(await get(http, "top", asOf=await now())) == players(await get(http, "top"))
 
 
 async def test_a_score_that_is_being_committed_is_waited_for(http, settings, now, eventually):
