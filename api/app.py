@@ -134,9 +134,7 @@ def create_app(settings: ServiceSettings) -> Front:
             close_traces()
 
     reads = LedgerReads(pool, settings)
-    seasons_api = SeasonsApi(
-        intake, boards, top_cache, visibility, time_travel=TimeTravel(reads, boards), traced=traced
-    )
+    seasons_api = SeasonsApi(intake, boards, top_cache, visibility, traced, time_travel=TimeTravel(reads, boards))
     games_api = GamesApi(intake, boards, top_cache, traced)
     season_resources = SeasonResources(reads, boards, resets, top_cache, settings.webhooks)
     rank_lookups = RankLookups(reads, boards)

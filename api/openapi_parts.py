@@ -87,10 +87,10 @@ _MESSAGES: Final = {
     "invalid_wait": "wait must be a whole number from 0 to 2000, not '5000'",
     "invalid_limit": "limit must be a whole number from 1 to 1000, not '0'",
     "invalid_offset": "offset must be a whole number from 0 to 999999999, not '-1'",
-    "invalid_format": "format must be one of ndjson and csv, not 'xlsx'",
     "invalid_moment": "asOf must be a moment as 2026-03-01T12:00:00Z or 2026-03-01T13:00:00%2B01:00, not 'noon'",
     "epoch_gone": "what season spring-26 was at that moment is gone: it was reset since then, and that epoch not "
     "archived",
+    "invalid_format": "format must be one of ndjson and csv, not 'xlsx'",
     "invalid_ties": "ties must be one of ordinal and competition, not 'dense'",
     "invalid_range": "range must be a whole number from 0 to 100, not '-1'",
     "invalid_query": "the query string must be percent-encoded UTF-8 of at most 32 parameters",

@@ -124,16 +124,16 @@ class SeasonsApi:
         boards: Boards,
         top_cache: TopCache,
         visibility: Visibility,
+        traced: Traced,
         *,
         time_travel: PastBoards,
-        traced: Traced,
     ) -> None:
         self._intake = intake
         self._boards = boards
         self._top_cache = top_cache
+        self._time_travel = time_travel
         self._visibility = visibility
         self._applied_scores = AppliedScores(intake, boards, visibility)
-        self._time_travel = time_travel
         self._score_decoder = msgspec.json.Decoder(ScoreBody)
         self.hot: Mapping[tuple[str, str], Endpoint] = {
             ("POST", "scores"): Endpoint(traced(f"{ANY_SEASON}/scores", self.add_score), Need.WRITE),

@@ -18,6 +18,7 @@ from api.endpoint import Call, score_in, ties_in, user_id_in, whole_number_in
 from api.ledger_reads import LedgerReads
 from api.past_answers import AroundScoreThen, AroundThen, PlayerThen, RankThen, TopThen
 from api.seasons_api import Moment, percentile
+from api.waiting import waits
 from shared import past, past_boards
 from shared.errors import InvalidRequestError, NotOnBoardError
 from shared.past import Then
@@ -172,13 +173,11 @@ def _absent(asked: _Asked) -> NotOnBoardError:
 
 
 def _asked_in(call: Call, query: dict[str, str]) -> _Asked:
+    if waits(query):
+        raise InvalidRequestError("after and wait go with the board of now only, without movement", code="invalid_wait")
     if "window" in query:
         raise InvalidRequestError(
             "asOf and movementSince go with the board of all time only: leave window out", code="invalid_window"
-        )
-    if "after" in query or "wait" in query:
-        raise InvalidRequestError(
-            "asOf and movementSince wait for nothing: leave after and wait out", code="invalid_wait"
         )
     return _Asked(call.season_id, moment_in(query, "asOf"), moment_in(query, "movementSince"), ties_in(query))
 

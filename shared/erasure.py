@@ -6,8 +6,7 @@ turn out to have lost something (`shared.seasons.note_erased`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from shared import deliveries, seasons, snapshots
 from shared.player_entries import of_player
@@ -47,7 +46,9 @@ _LEDGER: Final = f"""
 delete from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s
 """  # noqa: S608 - constants
 
-_LATER: Final = f"select count(*) from score_events as entry where {of_player('entry', **_PLAYER)}"  # noqa: S608
+_REMAINING: Final = f"""
+select count(*) from score_events as entry where {of_player("entry", **_PLAYER)}
+"""  # noqa: S608 - constants
 
 _OUTBOX: Final = "delete from outbox where id = any(%s) and id <> %s"
 
@@ -85,14 +86,14 @@ async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: 
     await conn.execute(_LEDGER, asked)
     for statement in (*_STATE, *_UNNAMED):
         await conn.execute(statement, asked)
+    again = await _count(conn, _REMAINING, asked) > 0
+    await snapshots.forget(conn, season_id, user_id, again=again)
     await deliveries.forget_player(conn, season_id, user_id)
-    again = await _count(conn, _LATER, asked)
-    await snapshots.forget(conn, season_id, user_id, again=again > 0)
     await seasons.note_erased(conn, season_id)
     return len(scores)
 
 
-async def _count(conn: Connection, query: str, parameters: Sequence[object] | Mapping[str, object]) -> int:
+async def _count(conn: Connection, query: str, parameters: tuple[list[int]] | dict[str, Any]) -> int:
     row = await (await conn.execute(query, parameters)).fetchone()
     assert row is not None
     return int(row[0])

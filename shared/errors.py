@@ -68,18 +68,18 @@ class ConflictError(LeaderboardError):
     code = "conflict"
 
 
-class EpochSealingError(ConflictError):
-    """The epoch's final ranks are being settled: the same request will succeed soon. No 503, nothing is in trouble."""
-
-    code = "epoch_sealing"
-    retry_after_seconds = 1
-
-
 class EpochGoneError(LeaderboardError):
     """The season was in an epoch then whose scores are no longer there."""
 
     status = 410
     code = "epoch_gone"
+
+
+class EpochSealingError(ConflictError):
+    """The epoch's final ranks are being settled: the same request will succeed soon. No 503, nothing is in trouble."""
+
+    code = "epoch_sealing"
+    retry_after_seconds = 1
 
 
 class BodyTooLargeError(LeaderboardError):

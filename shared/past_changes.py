@@ -19,7 +19,7 @@ from shared.scores import Rules
 _EFFECTIVE: Final = """(asked.applied_at is not null or exists (
     select from outbox where outbox.id = asked.id and outbox.status = 'pending' offset 0))"""
 
-_OF_PLAYER: Final = of_player("event", season_id="%(season_id)s::text", user_id="amended.user_id")
+_OF_PLAYER: Final = of_player("event", season_id="%(season_id)s", user_id="amended.user_id")
 
 # A discard may be committed somewhat after its moment, when the snapshot was made already.
 _LATE: Final = "interval '1 hour'"

@@ -76,6 +76,11 @@ async def _ended(conn: Connection, _after: int, *, table: seasons.EpochTable) ->
     return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)
 
 
+async def _snapshots(conn: Connection, _after: int) -> outbox.Purged:
+    deleted = await snapshots.purge(conn, _CHUNK)
+    return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)
+
+
 async def _final_ranks(conn: Connection, after: int, *, retention_days: float) -> outbox.Purged:
     if not after:
         await epoch_purges.expire(conn, retention_days)
@@ -90,8 +95,3 @@ async def _ledger_rows(conn: Connection, _after: int) -> outbox.Purged:
     if deleted < _CHUNK:
         await epoch_purges.note(conn)
     return outbox.Purged(deleted, 0 if deleted >= _CHUNK else None)
-
-
-async def _snapshots(conn: Connection, _after: int) -> outbox.Purged:
-    deleted = await snapshots.purge(conn, _CHUNK)
-    return outbox.Purged(deleted, 0 if deleted == _CHUNK else None)

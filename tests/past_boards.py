@@ -141,7 +141,8 @@ class History:
             await self.conn.execute("update score_events set discarded_at = %s where id = %s", (self.now, event[0]))
 
     async def last_id(self):
-        (last,) = await (await self.conn.execute("select last_value from score_events_id_seq")).fetchone()
+        query = "select last_value - (not is_called)::int from score_events_id_seq"
+        (last,) = await (await self.conn.execute(query)).fetchone()
         return last
 
     async def keep(self):

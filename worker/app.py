@@ -34,16 +34,16 @@ _FLOOR_SECONDS: Final = 1.0
 _PURGE_SECONDS: Final = 10.0
 _SCRUB_SECONDS: Final = 5.0
 _SWEEP_SECONDS: Final = 1.0
+_SNAPSHOTS_SECONDS: Final = 5.0
 _SEAL_SECONDS: Final = 1.0
 _SCHEDULES_SECONDS: Final = 0.5
 _DELIVERIES_SECONDS: Final = 1.0
-_SNAPSHOTS_SECONDS: Final = 5.0
 _REDIS_SECONDS: Final = 2.0
 _INDEX_SECONDS: Final = 1.0
 _FIGURES_SECONDS: Final = 5.0
 _CONNECTIONS: Final = 15
-"""Two lanes of batches, floor, audit, sweep of windows, index on players, purge, scrub, snapshots, figures, sealing,
-schedules, ends of seasons, deliveries, /readyz; beside them the ones that seal and make snapshots."""
+"""Two lanes of batches, floor, audit, sweep of windows, index on players, purge, scrub, figures, sealing, schedules,
+ends of seasons, deliveries, snapshots, /readyz; beside them the ones that seal and that make snapshots."""
 _STATEMENT_SECONDS: Final = 10
 _SEALING_STATEMENT_SECONDS: Final = 3600
 _SNAPSHOT_STATEMENT_SECONDS: Final = 300
@@ -67,23 +67,23 @@ def worker_connection(settings: ServiceSettings) -> str:
     )
 
 
-def sealing_connection(settings: ServiceSettings) -> str:
-    """How it connects where one statement goes through the ledger of a whole epoch."""
-    return connection_settings(
-        settings.postgres_dsn,
-        "worker",
-        statement_ms=_SEALING_STATEMENT_SECONDS * 1000,
-        lock_ms=5000,
-        idle_in_transaction_ms=15_000,
-    )
-
-
 def snapshot_connection(settings: ServiceSettings) -> str:
     """How snapshots are made: by a session that may take its time, and holds no lock but at its end."""
     return connection_settings(
         settings.postgres_dsn,
         "snapshots",
         statement_ms=_SNAPSHOT_STATEMENT_SECONDS * 1000,
+        lock_ms=5000,
+        idle_in_transaction_ms=15_000,
+    )
+
+
+def sealing_connection(settings: ServiceSettings) -> str:
+    """How it connects where one statement goes through the ledger of a whole epoch."""
+    return connection_settings(
+        settings.postgres_dsn,
+        "worker",
+        statement_ms=_SEALING_STATEMENT_SECONDS * 1000,
         lock_ms=5000,
         idle_in_transaction_ms=15_000,
     )
@@ -202,7 +202,7 @@ def fault_point(point: str | None) -> Reach:
     if point is None:
         return lambda _step: None
     step, _, action = point.partition(":")
-    steps = (*STEPS, *SWEEP_STEPS, *SNAPSHOT_STEPS, *SEAL_STEPS, *SCHEDULE_STEPS, *DELIVERY_STEPS)
+    steps = (*STEPS, *SWEEP_STEPS, *SEAL_STEPS, *SCHEDULE_STEPS, *DELIVERY_STEPS, *SNAPSHOT_STEPS)
     if step not in steps or action not in ("", "stop"):
         raise ValueError(f"FAULT_POINT must be one of {', '.join(steps)}, or one with :stop behind it, not {point!r}")
     reached_before = False

@@ -212,6 +212,47 @@ async def test_epochs_of_before_they_were_noted_are_gone(http, pool, now):
     assert players(await get(http, "top", asOf=await now())) == [(1, "bob", 7)]
 
 
+async def test_moderation_holds_from_when_it_was_asked_for(http, pool, settings, now, drain):
+    """Whether or not a worker came to it yet, with and without a snapshot; erasure reaches back."""
+    for user_id, delta in (("ann", 5), ("ann", 2), ("bob", 4), ("cid", 1)):
+        await post(http, user_id, delta=delta)
+    await drain()
+    await Snapshots(pool, snapshot_connection(settings), 4, lambda _step: None).run()
+    async with pool.connection() as conn:
+        (event_id,) = await (await conn.execute("select min(id) from score_events")).fetchone()
+    because = {"reason": "test"}
+    moments = [await now()]
+    boards = [[(1, "ann", 7), (2, "bob", 4), (3, "cid", 1)]]
+    for path, board in (
+        (f"events/{event_id}/void", [(1, "bob", 4), (2, "ann", 2), (3, "cid", 1)]),
+        ("users/bob/hide", [(1, "ann", 2), (2, "cid", 1)]),
+        ("users/bob/unhide", [(1, "bob", 4), (2, "ann", 2), (3, "cid", 1)]),
+    ):
+        assert (await http.post(f"{SEASON}/{path}", json=because)).status_code == 202
+        moments.append(await now())
+        boards.append(board)
+
+    async def told():
+        return [players(await get(http, "top", asOf=moment)) for moment in moments]
+
+    assert await told() == boards
+    await drain()
+    assert await told() == boards
+    assert (await http.delete(f"{SEASON}/users/ann", params=because)).status_code == 202
+    await post(http, "ann", delta=1)
+    await drain()
+    assert (await told())[0] == [(1, "bob", 4), (2, "cid", 1)]
+    assert players(await get(http, "top", asOf=await now())) == [(1, "bob", 4), (2, "cid", 1), (3, "ann", 1)]
+    async with pool.connection() as conn:
+        assert await (await conn.execute("select from snapshot_standings where user_id = 'ann'")).fetchall() == []
+    # Who was hidden and then erased is nobody any more, and not hidden either.
+    assert (await http.post(f"{SEASON}/users/cid/hide", json=because)).status_code == 202
+    assert (await http.delete(f"{SEASON}/users/cid", params=because)).status_code == 202
+    await post(http, "cid", delta=9)
+    await drain()
+    assert players(await get(http, "top", asOf=await now())) == players(await get(http, "top"))
+
+
 async def test_a_score_that_is_being_committed_is_waited_for(http, settings, now, eventually):
     """Its moment has come, but nobody sees it yet: an answer now would be another one in a moment."""
     await post(http, "bob", delta=7)
