@@ -5,21 +5,22 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Literal, NoReturn, TypeAlias, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import msgspec
 from starlette.routing import Route
 
 from api.access import Need
 from api.answers import NO_STORE, Answer, TaggedAnswer, json_answer
-from api.boards import Boards, Page
-from api.cursors import cursor_behind, number_of, place_of
+from api.boards import Boards
+from api.cursors import number_of, place_of
 from api.endpoint import Call, Endpoint, user_id_in, whole_number_in
+from api.epoch_answers import EpochRank, Epochs, EpochTop, current_epoch, ended_epoch, live_top, rank_of
 from api.ledger_reads import LedgerReads
 from api.season_paths import ANY_SEASON
-from api.seasons_api import Moment, Rank, RankedPlayer, Top, percentile
+from api.seasons_api import RankedPlayer
 from shared import epochs, final_ranks, season_settings
-from shared.epochs import Epoch, Reason
+from shared.epochs import Epoch
 from shared.errors import (
     EpochNotFoundError,
     EpochSealingError,
@@ -34,11 +35,7 @@ from shared.scores import (
     MAX_EPOCH,
     MAX_OFFSET,
     MAX_TOP_LIMIT,
-    Aggregation,
-    Order,
     SeasonId,
-    TieBreak,
-    UserId,
 )
 from shared.season_settings import Season
 
@@ -51,42 +48,6 @@ _EPOCH: Final = f"{EPOCHS}/{{epoch}}/leaderboard"
 _NOW: Final = (NO_STORE,)
 
 T = TypeVar("T")
-
-EpochState: TypeAlias = Literal["current", "ended", "sealing", "archived", "expired"]
-"""Only an archived one, and the current one, can be read."""
-
-
-class SeasonEpoch(msgspec.Struct, frozen=True, rename="camel"):
-    """`beganAt`: null = from before that was noted. `endedAt`: when it took no more scores, null = it does. `players`:
-    on its board, null = it has none."""
-
-    epoch: int
-    state: EpochState
-    began_at: Moment | None
-    ended_at: Moment | None
-    reason: Reason | None
-    sealed_at: Moment | None
-    players: int | None
-    aggregation: Aggregation
-    order: Order
-    windows: bool
-    tie_break: TieBreak
-
-
-class Epochs(msgspec.Struct, frozen=True, rename="camel"):
-    """`nextCursor`: what to send to get the next page; null = this is the last one."""
-
-    season_id: str
-    items: list[SeasonEpoch]
-    next_cursor: str | None
-
-
-class EpochTop(Top, frozen=True, rename="camel", kw_only=True):
-    epoch: int
-
-
-class EpochRank(Rank, frozen=True, rename="camel", kw_only=True):
-    epoch: int
 
 
 class EpochsApi:
@@ -108,10 +69,10 @@ class EpochsApi:
         cursor = query.get("cursor")
         before = None if cursor is None else number_of(cursor)
         season, noted, ended, began_at = await self._reads.ask(partial(_listed, season_id, before, limit + 1))
-        items = [_ended(epoch) for epoch in ended]
+        items = [ended_epoch(epoch) for epoch in ended]
         if before is None:
             (players,) = await self._boards.players([season_id])
-            items.insert(0, _current(season, noted, began_at, players))
+            items.insert(0, current_epoch(season, noted, began_at, players))
         more = len(items) > limit
         items = items[:limit]
         return json_answer(Epochs(season_id, items, str(items[-1].epoch) if more else None), headers=_NOW)
@@ -135,7 +96,7 @@ class EpochsApi:
         if found is None:
             behind = None if cursor is None else place_of(cursor)
             page = await self._live(season_id, epoch, partial(self._boards.top, season_id, limit, offset, behind))
-            found = _top_of(season_id, epoch, page)
+            found = live_top(season_id, epoch, page)
         return _tagged(call, found)
 
     async def rank(self, call: Call) -> Answer:
@@ -146,12 +107,12 @@ class EpochsApi:
             row = await final_ranks.find(conn, season_id, epoch, user_id)
             if row is None:
                 raise NotOnBoardError(f"this player is not on the board of epoch {epoch} of season {season_id}")
-            return _rank_of(season_id, epoch, user_id, (row.rank, row.score, found.players))
+            return rank_of(season_id, epoch, user_id, (row.rank, row.score, found.players))
 
         found = await self._archived(season_id, epoch, look_up)
         if found is None:
             place = await self._live(season_id, epoch, partial(self._boards.rank, season_id, user_id))
-            found = _rank_of(season_id, epoch, user_id, place)
+            found = rank_of(season_id, epoch, user_id, place)
         return _tagged(call, found)
 
     async def _archived(
@@ -203,24 +164,6 @@ async def _listed(
     return season, noted, ended, await epochs.began_at(conn, season_id)
 
 
-def _current(season: Season, noted: Epoch | None, began_at: dt.datetime | None, players: int) -> SeasonEpoch:
-    ended_at, reason, sealed_at = (noted.ended_at, noted.reason, noted.sealed_at) if noted else (None, None, None)
-    chosen = season.settings.rules[:4]
-    moments = _utc(began_at), _utc(ended_at), reason, _utc(sealed_at)
-    return SeasonEpoch(season.epoch, "current", *moments, players, *chosen)
-
-
-def _ended(epoch: Epoch) -> SeasonEpoch:
-    state: EpochState = "ended"
-    if epoch.archived:
-        state = "sealing" if epoch.sealed_at is None else "archived"
-    elif epoch.expired_at is not None:
-        state = "expired"
-    moments = _utc(epoch.began_at), _utc(epoch.ended_at), epoch.reason, _utc(epoch.sealed_at)
-    players = epoch.players if state == "archived" else None
-    return SeasonEpoch(epoch.epoch, state, *moments, players, *epoch.rules[:4])
-
-
 def _epoch_in(call: Call) -> int:
     text: str = call.scope["path_params"]["epoch"]
     if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_EPOCH)) and 1 <= int(text) <= MAX_EPOCH:
@@ -235,17 +178,6 @@ def _plain_query(call: Call) -> dict[str, str]:
         if name in query:
             raise InvalidRequestError(f"the board of an epoch has no {name}; leave it out", code="invalid_query")
     return query
-
-
-def _top_of(season_id: SeasonId, epoch: int, page: Page) -> EpochTop:
-    players, total, last = page
-    items = list(map(RankedPlayer, *players))
-    return EpochTop(season_id, items, total, None if last is None else cursor_behind(last), epoch=epoch)
-
-
-def _rank_of(season_id: SeasonId, epoch: int, user_id: UserId, place: tuple[int, int, int]) -> EpochRank:
-    rank, score, total = place
-    return EpochRank(season_id, user_id, rank, score, percentile(rank, total), total, epoch=epoch)
 
 
 def _tagged(call: Call, found: msgspec.Struct) -> Answer:
@@ -264,10 +196,6 @@ def _refuse(season: Season, epoch: int, found: Epoch | None) -> NoReturn:
             "keeps the one that it ends"
         )
     raise EpochNotFoundError(told)
-
-
-def _utc(moment: dt.datetime | None) -> dt.datetime | None:
-    return None if moment is None else moment.astimezone(dt.UTC)
 
 
 def _unknown(season_id: SeasonId) -> SeasonNotFoundError:

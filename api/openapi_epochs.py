@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.epochs_api import DEFAULT_PAGE, MAX_PAGE, EpochRank, Epochs, EpochTop, SeasonEpoch
+from api.epoch_answers import EpochRank, Epochs, EpochTop, SeasonEpoch
+from api.epochs_api import DEFAULT_PAGE, MAX_PAGE
 from api.openapi_parts import (
     ANN,
     BOUNDS,
