@@ -26,7 +26,7 @@ _NOW: Final = (NO_STORE,)
 
 
 class EventResource(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """`userId`: null = of an operator's event whose player was erased. Of a score `delta` or `score`, as its season has
+    """`userId`: null = of an operator's event that is no void. Of a score `delta` or `score`, as its season has
     it; of a void `target`, the eventId of what it takes away. `epoch`: null = of an operator's event of long ago.
     `effect`: null = it is pending or failed, or no score. `reason`: why it failed."""
 

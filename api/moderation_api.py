@@ -130,7 +130,7 @@ class ModerationApi:
 
 
 def _wish(key: ApiKey | None, reason: str, by: str | None) -> Wish:
-    actor = "nobody in particular" if key is None else f"key {key.key_id}"
+    actor = "no key" if key is None else f"key {key.key_id}"
     return Wish(actor, None if by is None else parse_remark(by, "by"), parse_remark(reason, "reason"))
 
 

@@ -80,10 +80,10 @@ FIND_SCORE: Final = f"""{_EPOCHS}
 select {_SCORE} {_IN_LEDGER} {_OF_SCORE}
 """
 
-# Whom an operator erased is not told any more, whatever else is kept.
+# Whom an operator hid or erased is for the audit to tell, which not everybody may read.
 FIND_MODERATION: Final = """
 select event.id, coalesce(outbox.event_type, event.action),
-  case when event.action <> 'erase' or outbox.status in ('pending', 'failed') then event.user_id end, outbox.epoch,
+  case when event.action = 'void' then event.user_id end, outbox.epoch,
   null::bigint, null, event.requested_at, null::timestamptz, coalesce(outbox.status, 'done'),
   case when outbox.status in ('failed', 'discarded') then outbox.last_error end,
   case when outbox.status is distinct from 'pending' then coalesce(outbox.processed_at, event.applied_at) end,

@@ -127,7 +127,7 @@ async def _applied(conn: Connection, move: Move, fence: Fence) -> _Done:
             erased = await erasure.erase(conn, move.season_id, move.user_id, move.id)
             if erased is None:
                 return _Done(None)
-            return _Done(f"erased, {erased} scores", await _what_came_later(conn, move, fence))
+            return _Done(f"erased, scores: {erased}", await _what_came_later(conn, move, fence))
         case _:
             assert_never(move.action)
 

@@ -125,7 +125,7 @@ async def test_after_an_erasure_nothing_names_the_player(add, drain, ask, pool, 
     assert await rows("select action, effect from moderations order by id") == [
         ("hide", "hidden"),
         ("void", "voided"),
-        ("erase", "erased, 2 scores"),
+        ("erase", "erased, scores: 2"),
     ]
     await add(("s", name, 3))
     await drain()

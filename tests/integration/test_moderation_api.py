@@ -65,9 +65,9 @@ async def test_void_hide_unhide_and_erase(http, drain, event_of):
         (item["action"], item["userId"], item["actor"], item["by"], item["reason"], item["state"], item["effect"])
         for item in audit["items"]
     ]
-    nobody = "nobody in particular"
+    nobody = "no key"
     assert told == [
-        ("erase", None, nobody, "dana", "asked to be forgotten", "done", "erased, 1 scores"),
+        ("erase", None, nobody, "dana", "asked to be forgotten", "done", "erased, scores: 1"),
         ("unhide", None, nobody, None, "renamed", "done", "shown"),
         ("hide", None, nobody, None, "a rude name", "done", "hidden"),
         ("void", "ann", nobody, "dana", "used a speed hack", "done", "voided"),
