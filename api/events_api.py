@@ -63,7 +63,7 @@ class EventsApi:
         of_player = f"{ANY_SEASON}/users/{{uid:anything}}/events"
         return [
             Route(of_player, Endpoint(self.of_player, Need.READ), methods=["GET"]),
-            Route(f"{ANY_SEASON}/events/{{eid:anything}}", Endpoint(self.get, Need.READ), methods=["GET"]),
+            Route(f"{ANY_SEASON}/events/{{eid}}", Endpoint(self.get, Need.READ), methods=["GET"]),
         ]
 
     async def get(self, call: Call) -> Answer:

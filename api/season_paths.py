@@ -46,6 +46,17 @@ class OnlyItsMethod(Route):
         return (Match.NONE, {}) if match is Match.PARTIAL else (match, child_scope)
 
 
+class PlayerItself(Route):
+    """A path that ends with a player's id, which may hold a slash where it is encoded: one that is not begins another
+    path."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        if match is not Match.NONE and b"/" in scope["raw_path"].partition(b"/users/")[2]:
+            return Match.NONE, {}
+        return match, child_scope
+
+
 class ByMethod:
     """The ASGI application of a path that takes several methods: one route, so that 405 lists them all."""
 

@@ -241,7 +241,7 @@ async def test_what_operators_did_is_found_by_its_id_too(http, pool, drain):
     assert await effects(http, "bob") == {second: ("done", "counted")}
     void, hide, erase = [await event(http, 1000 + number) for number in range(3)]
     assert (void["type"], void["target"], void["userId"], void["state"]) == ("void", first, "ann", "done")
-    assert (hide["type"], hide["userId"], hide["state"]) == ("hide", "bob", "pending")
+    assert (hide["type"], hide["userId"], hide["state"]) == ("hide", None, "pending")
     assert (erase["type"], erase["userId"], erase["state"], erase["epoch"]) == ("erase", None, "done", 1)
     assert all(name not in void for name in ("delta", "score"))
     async with pool.connection() as conn:

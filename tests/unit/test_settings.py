@@ -141,3 +141,15 @@ def test_schemes_of_redis(environment, url):
 def test_settings_do_not_change():
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         load_settings().api_port = 1
+
+
+def test_a_secret_of_webhooks_is_never_told(environment):
+    environment(WEBHOOK_SECRET="whsec_tooshort")
+    told = mistakes(load_settings)["WEBHOOK_SECRET"]
+    assert "24 to 64 bytes" in told
+    assert "tooshort" not in told
+    secret = "whsec_" + "c2VjcmV0" * 5
+    environment(WEBHOOK_SECRET=secret)
+    settings = load_settings()
+    assert "c2VjcmV0" not in repr(settings)
+    assert (settings.webhooks, settings.environment()["WEBHOOK_SECRET"]) == ("public", secret)
