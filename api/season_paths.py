@@ -46,13 +46,13 @@ class OnlyItsMethod(Route):
         return (Match.NONE, {}) if match is Match.PARTIAL else (match, child_scope)
 
 
-class PlayerItself(Route):
-    """A path that ends with a player's id, which may hold a slash where it is encoded: one that is not begins another
-    path."""
+class EndsWithId(Route):
+    """A path that ends with an id, which may hold a slash where it is encoded: one that is not begins another path."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
-        if match is not Match.NONE and b"/" in scope["raw_path"].partition(b"/users/")[2]:
+        before_id = f"/{self.path.split('/')[-2]}/".encode()
+        if match is not Match.NONE and b"/" in scope["raw_path"].partition(before_id)[2]:
             return Match.NONE, {}
         return match, child_scope
 

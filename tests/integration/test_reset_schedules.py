@@ -113,11 +113,7 @@ async def test_what_is_due_is_carried_out_once_and_the_season_is_open_again(
     found = (await http.get(SEASON)).json()
     assert (found["epoch"], found["state"], found["players"]) == (2, "open", 0)
     assert (moment(found["previousReset"]), moment(found["nextReset"]) > now()) == (at, True)
-<<<<<<< HEAD
     assert await ask(ENDED) == [(1, "close", True)]  # which came first
-=======
-    assert await ask("select epoch, archived from season_epochs") == [(1, True)]
->>>>>>> 03057d406d2ff5eb4f15b60b1114ab80bc636748
     assert await post(http, "bob", delta=7) == (202, None)
     await drain()
     assert await top(http) == [("bob", 7)]
