@@ -95,7 +95,7 @@ async def test_what_is_no_event_of_the_season_is_not_found(http, drain):
     for path, wrong in ((SEASON, "999"), (SEASON, str(2**63 - 1)), ("/v1/seasons/other", event_id)):
         response = await http.get(f"{path}/events/{wrong}")
         assert (response.status_code, response.json()["code"]) == (404, "event_not_found")
-    for wrong in ("0", "-1", "1.0", "k1", "", "%20", str(2**63), "9" * 40, "1/2"):
+    for wrong in ("0", "-1", "1.0", "k1", "", "%20", str(2**63), "9" * 40, "1%2F2"):
         response = await http.get(f"{SEASON}/events/{wrong}")
         assert (response.status_code, response.json()["code"]) == (400, "invalid_event_id"), wrong
     response = await http.get(f"/v1/seasons/a%20b/events/{event_id}")
