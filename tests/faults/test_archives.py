@@ -37,7 +37,7 @@ async def test_t_workers_killed_while_epochs_are_sealed(run):
             step = SEAL_STEPS[run.faults % len(SEAL_STEPS)]
             end = ENDS[(run.faults + run.faults // len(SEAL_STEPS)) % len(ENDS)]
             if step == SEAL_STEPS[-1]:
-                await _sealed(stack)
+                await until_sealed(stack)
             await asyncio.gather(worker.kill(), other.kill())
             await load.more(run.acks(50, 500))  # pending when their epochs end
             found = await asyncio.gather(*(_archive(run, stack, load, f"s{number}") for number in range(3)))
@@ -66,8 +66,8 @@ async def test_t_workers_killed_while_epochs_are_sealed(run):
         await asyncio.gather(worker.start(), other.start())
         async with load.paused():
             await stack.drained()
-            await _sealed(stack)
-            await _judge(stack, load.history, archives)
+            await until_sealed(stack)
+            await judge_archives(stack, load.history, archives)
         run.tell(epochs_sealed=len(archives))
 
 
@@ -88,13 +88,13 @@ async def _archive(run, stack, load, season_id):
     return Archive(season_id, told["epoch"], reset.sent, reset.answered)
 
 
-async def _sealed(stack):
+async def until_sealed(stack):
     """Return once nothing is left to seal; the scenario's time limit bounds it."""
     while await stack.ask("select exists (select from season_epochs where archived and sealed_at is null)"):
         await asyncio.sleep(0.02)  # PostgreSQL has no event for this
 
 
-async def _judge(stack, history, archives):
+async def judge_archives(stack, history, archives):
     """What is archived against what the clients were told, and against the ledger, of which nothing is gone."""
     epoch_of = {}
     expected, found = defaultdict(Counter), defaultdict(dict)
