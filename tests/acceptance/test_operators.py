@@ -250,6 +250,7 @@ def test_purge_leaves_idempotency_keys_to_the_workers(leaderboard, scores, ledge
         "outboxEvents",
         "minutesOfEndedEpochs",
         "standingsOfEndedEpochs",
+        "snapshotsOfEndedEpochs",
         "finalRanksOfEndedEpochs",
         "ledgerRowsOfEndedEpochs",
     ]

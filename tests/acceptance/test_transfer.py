@@ -76,7 +76,9 @@ def test_an_import_that_is_killed_goes_on_and_each_line_counts_once(
     killed = started(lines)
     killed.kill()
     killed.wait()
-    interrupted = started(lines + CHUNK_LINES)
+    until(lambda: not ledger.execute(_SESSIONS, (_SESSION,)).fetchone(), "its session is gone")
+    lines, *_ = counted()
+    interrupted = started(lines)
     with ledger.transaction():
         ledger.execute("select from imports for update")
         interrupted.send_signal(signal.SIGINT)

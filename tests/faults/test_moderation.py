@@ -1,4 +1,4 @@
-"""(r) Scores voided, players hidden, shown again and erased, while everything dies."""
+"""(s) Scores voided, players hidden, shown again and erased, while everything dies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 from worker.batch import STEPS
 
 
-async def test_r_moderation_while_workers_die_at_every_step(run):
+async def test_s_moderation_while_workers_die_at_every_step(run):
     async with run.under_load(workers=1, load={"moderated": True, "players": 30}) as (stack, load):
         worker = stack.workers[0]
         for _ in run.rounds(len(STEPS), 10 * len(STEPS)):
@@ -19,7 +19,7 @@ async def test_r_moderation_while_workers_die_at_every_step(run):
         run.tell(moderations=load.moderations)
 
 
-async def test_r_moderation_while_servers_die_and_forget(run):
+async def test_s_moderation_while_servers_die_and_forget(run):
     """Two workers, resets, PostgreSQL and Valkey killed, Valkey emptied or without its file."""
     async with run.under_load(load={"moderated": True, "players": 30}) as (stack, load):
         for _ in run.rounds(5, 60):
