@@ -12,10 +12,12 @@ async def main(base_url: str) -> None:
     async with Leaderboard(base_url) as board:
         await board.put_season("lap-times", Rules(aggregation="best", order="asc"))
         await board.submit("lap-times", "ann", 84_012, key="race-7-ann")
-        print(await board.submit_many("lap-times", [Score("bob", 83_977), Score("cid", 84_500), Score("", 1)]))
-        while (rank := await board.rank("lap-times", "cid")) is None:  # a few milliseconds
-            await asyncio.sleep(0.01)
-        print(rank)
+        bob, cid, nobody = await board.submit_many(
+            "lap-times", [Score("bob", 83_977), Score("cid", 84_500), Score("", 1)]
+        )
+        print(bob.status, cid.status, nobody.error)
+        # As soon as that score is on the board: a few milliseconds.
+        print(await board.rank("lap-times", "cid", after=cid.event_id or ""))
         print((await board.top("lap-times", limit=3)).items)
 
 
