@@ -60,6 +60,9 @@ from shared.wakeups import Wakeups
 _GRACE_SECONDS: Final = 1.0
 """A server that does not even cancel a statement at its own timeout is given up after this much longer."""
 
+_PAST_AT_ONCE: Final = 2
+"""Boards as of a moment that PostgreSQL computes at once: each takes a processor for as long as it takes."""
+
 _OTHER_FILES: Final = 256
 """Connections to the servers behind, and of clients that ask and go."""
 
@@ -133,19 +136,20 @@ def create_app(settings: ServiceSettings) -> Front:
             await pool.close()
             close_traces()
 
-    reads = LedgerReads(pool, settings)
-    seasons_api = SeasonsApi(intake, boards, top_cache, visibility, traced, time_travel=TimeTravel(reads, boards))
+    reads, event_reads = LedgerReads(pool, settings), LedgerReads(pool, settings)
+    past_reads = LedgerReads(pool, settings, at_once=_PAST_AT_ONCE)
+    seasons_api = SeasonsApi(intake, boards, top_cache, visibility, traced, time_travel=TimeTravel(past_reads, boards))
     games_api = GamesApi(intake, boards, top_cache, traced)
     season_resources = SeasonResources(reads, boards, resets, top_cache, settings.webhooks)
     rank_lookups = RankLookups(reads, boards)
     app = Starlette(
         routes=[
-            *EpochsApi(reads, boards).routes(),
+            *EpochsApi(event_reads, boards).routes(),
             *seasons_api.routes(),
             *score_batches.routes(),
             *season_resources.routes(),
             *rank_lookups.routes(),
-            *EventsApi(reads).routes(),
+            *EventsApi(event_reads).routes(),
             *ModerationApi(reads, wakeups).routes(),
             *StreamsApi(streams, states, time.monotonic).routes(),
             *games_api.routes(),

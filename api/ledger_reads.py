@@ -23,12 +23,12 @@ log = structlog.get_logger()
 
 
 class LedgerReads:
-    """Of one API process."""
+    """Of one API process; each kind of question has turns of its own, so that no other waits for the long ones."""
 
-    def __init__(self, pool: Pool, settings: ServiceSettings) -> None:
+    def __init__(self, pool: Pool, settings: ServiceSettings, *, at_once: int = _AT_ONCE) -> None:
         self._pool = pool
         self._deadline_seconds = settings.request_timeout_ms / 1000
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = asyncio.Semaphore(at_once)
 
     async def ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
         """What `question` returns. Raises UnavailableError where PostgreSQL does not answer, or not in time."""

@@ -90,9 +90,13 @@ def user_id_in_path(call: Call) -> UserId:
     """The player whom the path names, in whatever bytes: the server would have decoded them. Raises
     InvalidRequestError."""
     path, raw = call.scope["path"], call.scope["raw_path"]
-    # What follows the id holds nothing that is encoded.
     behind = path[path.index("/users/") + len("/users/") + len(call.scope["path_params"]["uid"]) :].encode()
-    given = raw[raw.index(b"/users/") + len(b"/users/") :].removesuffix(behind)
+    _, before, given = raw.partition(b"/users/")
+    if not before or not given.endswith(behind):
+        raise InvalidRequestError(
+            "of the path nothing but the ids may be percent-encoded, as /users/<userId>/events", code="invalid_user_id"
+        )
+    given = given[: len(given) - len(behind)]
     try:
         return parse_user_id(unquote_to_bytes(given).decode())
     except UnicodeDecodeError as error:

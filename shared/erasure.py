@@ -31,14 +31,20 @@ select count(*) from (
 """
 
 # An idempotency key is written in its event's transaction, whose beginning both have as their time, the event with some
-# microseconds for its place.
+# microseconds for its place, 10 ms at most. Keys are looked through a span of time after the other, once each.
 _KEYS: Final = f"""
+with sent as materialized (
+  select id, created_at from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s
+), spans as materialized (
+  select distinct date_bin('10 milliseconds', created_at, timestamptz 'epoch') as began from sent
+)
 delete from idempotency_keys where ctid = any(array(
-  select kept.ctid from score_events as entry cross join lateral (
+  select kept.ctid from spans cross join lateral (
     select ctid, event_id from idempotency_keys
-    where created_at between entry.created_at - interval '10 milliseconds' and entry.created_at offset 0
+    where created_at >= spans.began - interval '10 milliseconds'
+      and created_at < spans.began + interval '10 milliseconds' offset 0
   ) as kept
-  where {of_player("entry", **_PLAYER)} and entry.id < %(before)s and kept.event_id = entry.id
+  where kept.event_id in (select id from sent)
 ))
 """  # noqa: S608 - constants
 

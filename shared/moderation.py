@@ -1,13 +1,16 @@
 """What operators do to scores and players, applied: an event voided, a player hidden, shown again or erased.
 
-Each is an event of the outbox, applied by the batch that claims it, behind the batch's scores, in the order of ids:
+Each is an event of the outbox, applied by the batch that claims it, behind the batch's scores:
 under the season's lock, with its new token, in its transaction. One that is applied twice comes to the same.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias, assert_never
 
 import psycopg
@@ -58,6 +61,10 @@ select season_id, user_id, requested_at from latest where action = 'hide'
 on conflict do nothing
 """
 
+_VOIDED: Final = "voided"
+
+_LONG_SECONDS: Final = 1.0
+
 _NOTE: Final = "update moderations set applied_at = clock_timestamp(), effect = %s where id = %s"
 
 
@@ -89,37 +96,118 @@ class _Done(NamedTuple):
     standing: Standing | None = None
 
 
+class _Turn:
+    """The events of one batch: what became of them."""
+
+    def __init__(self, conn: Connection, fences: Collection[Fence]) -> None:
+        self._conn = conn
+        self._fences = {fence.season_id: fence for fence in fences}
+        self.standings: dict[tuple[SeasonId, UserId], Standing] = {}
+        self.failures: dict[int, str] = {}
+        self.too_early: list[int] = []
+        self._last_ended = self._began = time.monotonic()
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the seasons were locked for long enough; not before something was done."""
+        return self._last_ended > self._began and time.monotonic() - self._began > _LONG_SECONDS
+
+    async def void(self, voids: Sequence[Move]) -> None:
+        """Of one player: who is counted once for all of them. Where that is refused, for each of them alone."""
+        error = await self._attempt(voids[0], partial(self._void_all, voids))
+        if error is None:
+            return
+        for move in voids:
+            if len(voids) > 1:
+                error = await self._attempt(move, partial(self._void_all, [move]))
+            if error is not None:
+                await self._fail(move, error)
+
+    async def apply(self, move: Move) -> None:
+        error = await self._attempt(move, partial(self._apply, move))
+        if error is not None:
+            await self._fail(move, error)
+
+    def put_off(self, moves: Iterable[Move]) -> None:
+        self.too_early += [move.id for move in moves]
+
+    async def _attempt(self, move: Move, work: Callable[[], Awaitable[None]]) -> str | None:
+        """Do it in a savepoint; returns why the database refuses it."""
+        before = len(self.too_early)
+        try:
+            async with self._conn.transaction():
+                await work()
+        except (*REFUSED, psycopg.errors.QueryCanceled) as error:
+            # Also where it takes longer than any statement may: it must not keep its neighbours from being shown.
+            del self.too_early[before:]
+            return str(error).strip() or f"{move.action} refused"
+        finally:
+            self._last_ended = time.monotonic()
+        return None
+
+    async def _fail(self, move: Move, error: str) -> None:
+        self.failures[move.id] = error
+        self._show(await _sent_again(self._conn, move))
+
+    async def _void_all(self, voids: Sequence[Move]) -> None:
+        fence = self._fences[voids[0].season_id]
+        counts_less = False
+        for move in voids:
+            effect = await _voided(self._conn, move, fence)
+            if effect is None:
+                self.too_early.append(move.id)
+                continue
+            await self._conn.execute(_NOTE, (effect, move.id))
+            counts_less |= effect == _VOIDED
+        if counts_less:
+            self._show(await recounts.recount(self._conn, fence.season_id, fence.rules, voids[0].user_id))
+
+    async def _apply(self, move: Move) -> None:
+        done = await _applied(self._conn, move, self._fences[move.season_id])
+        if done.effect is None:
+            self.too_early.append(move.id)
+            return
+        await self._conn.execute(_NOTE, (done.effect, move.id))
+        if done.standing is not None:
+            self._show(done.standing)
+
+    def _show(self, standing: Standing) -> None:
+        self.standings[standing.season_id, standing.user_id] = standing
+
+
 async def apply(conn: Connection, event_ids: Sequence[int], fences: Collection[Fence]) -> Moderated:
-    """Apply events that moderate, in the order of their ids; their seasons are locked and have their new tokens."""
+    """Apply events that moderate; their seasons are locked and have their new tokens.
+
+    First the voids, player by player, then the others in the order of their ids: in whichever order, the same comes of
+    it. What does not fit into a second is left to the next batch, so that the seasons are not locked for long.
+    """
     await conn.execute(_ALLOW_BITMAPS)
     cursor = await conn.execute(_MOVES, (list(event_ids),))
     moves = [Move(*row) for row in await cursor.fetchall()]
-    of_season = {fence.season_id: fence for fence in fences}
-    shown: dict[tuple[SeasonId, UserId], Standing] = {}
-    failures: dict[int, str] = {}
-    too_early: list[int] = []
+    of_players: defaultdict[tuple[SeasonId, UserId], list[Move]] = defaultdict(list)
     for move in moves:
-        fence = of_season[move.season_id]
-        try:
-            async with conn.transaction():
-                done = await _applied(conn, move, fence)
-                if done.effect is not None:
-                    await conn.execute(_NOTE, (done.effect, move.id))
-        except (*REFUSED, psycopg.errors.QueryCanceled) as error:
-            # Also where it takes longer than any statement may: it must not keep its neighbours from being shown.
-            failures[move.id] = str(error).strip()
-            done = _Done("", await _sent_again(conn, move))
-        if done.effect is None:
-            too_early.append(move.id)
-        elif done.standing is not None:
-            shown[done.standing.season_id, done.standing.user_id] = done.standing
-    return Moderated(list(shown.values()), failures, too_early)
+        if move.action == "void":
+            of_players[move.season_id, move.user_id].append(move)
+    turn = _Turn(conn, fences)
+    for voids in of_players.values():
+        if turn.is_long:
+            turn.put_off(voids)
+        else:
+            await turn.void(voids)
+    for move in moves:
+        if move.action == "void":
+            continue
+        if turn.is_long:
+            turn.put_off([move])
+        else:
+            await turn.apply(move)
+    return Moderated(list(turn.standings.values()), turn.failures, turn.too_early)
 
 
 async def _applied(conn: Connection, move: Move, fence: Fence) -> _Done:
     match move.action:
         case "void":
-            return await _void(conn, move, fence)
+            raise AssertionError("voids are applied player by player")
         case "hide" | "unhide":
             await _hide_or_show(conn, move)
             return _Done("hidden" if move.action == "hide" else "shown", await _sent_again(conn, move))
@@ -132,22 +220,21 @@ async def _applied(conn: Connection, move: Move, fence: Fence) -> _Done:
             assert_never(move.action)
 
 
-async def _void(conn: Connection, move: Move, fence: Fence) -> _Done:
+async def _voided(conn: Connection, move: Move, fence: Fence) -> str | None:
+    """Mark what is voided; returns what the audit says of it, None where it is too early."""
     key = (move.season_id, move.epoch, move.target)
     row = await (await conn.execute(_TARGET, key)).fetchone()
     if row is None:
-        return _Done("none: the event is gone")
+        return "none: the event is gone"
     given_up, status = row
     if given_up:
-        return _Done("none: it did not count")
+        return "none: it did not count"
     if status in ("pending", "failed"):
         set_aside = await conn.execute(_SET_ASIDE, (move.target,))
         if not set_aside.rowcount:
-            return _Done(None)
+            return None
     await conn.execute(_VOID, (move.requested_at, *key))
-    if move.epoch != fence.epoch:
-        return _Done("voided, in an epoch that is over")
-    return _Done("voided", await recounts.recount(conn, move.season_id, fence.rules, move.user_id))
+    return _VOIDED if move.epoch == fence.epoch else "voided, in an epoch that is over"
 
 
 async def _what_came_later(conn: Connection, move: Move, fence: Fence) -> Standing:

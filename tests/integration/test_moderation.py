@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 from season_world import ModeratedWorld, told
 
-from shared import keys, ledger, moderation_requests
+from shared import erasure, keys, ledger, moderation, moderation_requests, recounts
 from shared.board_entries import TIE_LENGTH
 from shared.moderation_requests import Wish
 from shared.scores import MAX_SCORE, Rules, Score
@@ -154,6 +154,62 @@ async def test_a_pending_event_is_voided_before_it_counts(add, drain, ask, rows,
     await drain()
     assert await truth() == {"s": {"bob": 1}}
     assert await rows(f"select status from outbox where id = {event_id}") == [("discarded",)]
+
+
+async def test_voids_of_one_player_count_that_player_once(add, drain, ask, rows, truth, monkeypatch):
+    counted = []
+
+    async def recount(conn, season_id, rules, user_id):
+        counted.append(user_id)
+        return await recount_once(conn, season_id, rules, user_id)
+
+    recount_once = recounts.recount
+    monkeypatch.setattr(recounts, "recount", recount)
+    await add(*[("s", "ann", 1)] * 20, ("s", "bob", 1))
+    await drain()
+    for event_id in (await ids_of(rows, "ann"))[5:]:
+        await ask("void", event_id)
+    await drain()
+    assert (counted, await truth()) == (["ann"], {"s": {"ann": 5, "bob": 1}})
+
+
+async def test_what_takes_long_is_left_to_the_next_batch(add, applier, ask, rows, truth, monkeypatch):
+    monkeypatch.setattr(moderation, "_LONG_SECONDS", 0.0)
+    await add(("s", "ann", 1), ("s", "bob", 1), ("s", "cid", 1))
+    for user_id in ("ann", "bob"):
+        await ask("void", (await ids_of(rows, user_id))[0])
+    await ask("hide", "cid")
+    done = [(await applier.apply(floor=0, paused=[])).events for _ in range(4)]
+    assert (done, await truth()) == ([4, 1, 1, 0], {})
+    assert await rows("select effect from moderations order by id") == [("voided",), ("voided",), ("hidden",)]
+
+
+async def test_erasing_a_player_of_large_batches_looks_at_each_key_once(drain, ask, pool, rows):
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"])
+        for number in range(2):
+            await ledger.append(conn, [Score("s", "ann", 1, f"k{number}-{one}") for one in range(5000)])
+        await ledger.append(conn, [Score("s", "bob", 1, "kept")])
+    await drain()
+    async with pool.connection() as conn:
+        asked = {"season_id": "s", "user_id": "ann", "before": 2**62}
+        await conn.execute("set enable_bitmapscan = on")
+        async with conn.transaction(force_rollback=True):
+            plan = await (await conn.execute("explain (analyze, format json) " + erasure._KEYS, asked)).fetchone()
+        await conn.execute("reset enable_bitmapscan")
+    assert max(rows_read(plan[0][0]["Plan"])) < 100_000
+    await ask("erase", "ann")
+    await drain()
+    assert await rows("select key from idempotency_keys") == [("kept",)]
+
+
+def rows_read(node):
+    """Of each node of a plan, how many rows it made in all its loops, or left out."""
+    yield node["Actual Rows"] * node["Actual Loops"]
+    yield node.get("Rows Removed by Filter", 0) * node["Actual Loops"]
+    yield node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]
+    for below in node.get("Plans", ()):
+        yield from rows_read(below)
 
 
 async def test_a_void_that_the_database_refuses_fails_alone(add, drain, ask, rows):

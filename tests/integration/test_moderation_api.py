@@ -133,6 +133,21 @@ async def test_what_is_refused(http):
     assert await told("GET", f"{SEASON}/moderations?cursor=x") == (400, "invalid_cursor")
 
 
+async def test_nothing_but_ids_is_encoded_in_a_path(http, add, drain, pool):
+    await add(("s", "bob", 1))
+    await drain()
+    for method, path in (
+        ("GET", "/v1/seasons/s/%75sers/bob/events"),
+        ("POST", "/v1/seasons/s/%75sers/bob/hide"),
+        ("POST", "/v1/seasons/s/users/bob/%68ide"),
+        ("DELETE", "/v1/seasons/s%2Fusers%2Fbob?reason=r"),
+    ):
+        response = await http.request(method, path, json=WHY if method == "POST" else None)
+        assert response.status_code == 400, path
+    async with pool.connection() as conn:
+        assert await (await conn.execute("select count(*) from moderations")).fetchone() == (0,)
+
+
 async def test_any_player_is_named_by_the_path(http, add, drain, pool):
     names = ["a/hide", "hide", "Zoë", "a b", "users/x", "100%"]
     await add(*(("s", name, 1) for name in names))
