@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from shared.epochs import Reason
 from shared.postgres import Connection
 from shared.reward_events import Closed, Place, body_of, without_player
 from shared.scores import SeasonId, UserId
@@ -28,12 +29,25 @@ LEASE_SECONDS: Final = 30.0
 
 _MAX_ERROR: Final = 500
 
-# Several workers pass each other by. Sealed: final_ranks holds what is told.
-EPOCHS: Final = """
-select hook.season_id, hook.epoch, hook.url, hook.top, ended.reason, ended.began_at, ended.ended_at, ended.players
+_MOST: Final = 100
+
+# Sealed: final_ranks holds what is told.
+EPOCHS: Final = f"""
+select hook.season_id, hook.epoch
 from epoch_hooks as hook join season_epochs as ended using (season_id, epoch)
-where ended.sealed_at is not null
-order by hook.season_id, hook.epoch limit 1 for update of hook skip locked
+where ended.sealed_at is not null order by hook.season_id, hook.epoch limit {_MOST}
+"""  # noqa: S608 - constants
+
+# Against erasures: who is erased is deleted from what was told before, or is not in final_ranks any more. In the order
+# of locks of all: the season, its epoch, what belongs to that. Nobody is waited for, the next round comes by again.
+_LOCK: Final = "select from seasons where season_id = %s for share skip locked"
+
+# Several workers pass each other by.
+_CLAIM_EPOCH: Final = """
+select hook.url, hook.top, ended.reason, ended.began_at, ended.ended_at, ended.players
+from epoch_hooks as hook join season_epochs as ended using (season_id, epoch)
+where hook.season_id = %s and hook.epoch = %s and ended.sealed_at is not null
+for update of ended, hook skip locked
 """
 
 _RANKS: Final = """
@@ -139,16 +153,32 @@ def pause_seconds(attempts: int, draw: float) -> float | None:
 async def write(conn: Connection) -> SeasonId | None:
     """Write down what is to be sent of one epoch that is sealed, in the caller's transaction; None where there is none
     that nobody else sees to."""
-    row = await (await conn.execute(EPOCHS)).fetchone()
-    if row is None:
-        return None
-    season_id, epoch, url, top, reason, began_at, ended_at, players = row
+    for season_id, epoch in await (await conn.execute(EPOCHS)).fetchall():
+        if await (await conn.execute(_LOCK, (season_id,))).fetchone() is None:
+            continue
+        row = await (await conn.execute(_CLAIM_EPOCH, (season_id, epoch))).fetchone()
+        if row is not None:
+            await _write(conn, season_id, epoch, *row)
+            return SeasonId(season_id)
+    return None
+
+
+async def _write(  # noqa: PLR0917 - the columns of a row
+    conn: Connection,
+    season_id: str,
+    epoch: int,
+    url: str,
+    top: int,
+    reason: Reason,
+    began_at: dt.datetime | None,
+    ended_at: dt.datetime,
+    players: int,
+) -> None:
     ranks = await (await conn.execute(_RANKS, (season_id, epoch, top))).fetchall()
     places = [Place(*rank) for rank in ranks]
     body = body_of(Closed(season_id, epoch, reason, _utc(began_at), ended_at.astimezone(dt.UTC), players, places))
     await conn.execute(_WRITE, (season_id, epoch, url, f"msg_{uuid.uuid4().hex}", *_stored(body)))
     await conn.execute(_WRITTEN, (season_id, epoch))
-    return SeasonId(season_id)
 
 
 async def claim(conn: Connection, limit: int) -> list[Delivery]:

@@ -157,6 +157,16 @@ async def note_erased(conn: Connection, season_id: SeasonId) -> None:
     await conn.execute(_NOTE_ERASED, (season_id,))
 
 
+async def renewed(conn: Connection, fences: Sequence[Fence]) -> list[Fence]:
+    """The fences of locked seasons, with what moderation has changed: repairs of their boards must know of it."""
+    cursor = await conn.execute(f"{_ROW} where season_id = any(%s)", ([fence.season_id for fence in fences],))
+    now = {row[0]: _fence(row) for row in await cursor.fetchall()}
+    return [
+        fence._replace(rules=now[fence.season_id].rules, patch_floor=now[fence.season_id].patch_floor)
+        for fence in fences
+    ]
+
+
 async def fences_after(conn: Connection, season_id: str, limit: int) -> list[Fence]:
     """Seasons in id order behind `season_id` ('' = from the first), without locks.
 

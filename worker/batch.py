@@ -144,6 +144,7 @@ class BatchApplier:
                 if moderating:
                     folded, put_back = await _moderate(conn, folded, moderating, fences)
                     event_ids = [one for one in event_ids if one not in put_back]
+                    fences = await seasons.renewed(conn, fences)
                 reach("folded")
             except psycopg.errors.LockNotAvailable as error:
                 raise SeasonsLockedError(season_ids) from error

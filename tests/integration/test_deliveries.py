@@ -12,8 +12,9 @@ from receiver import SECRET, receiving, status
 from season_calls import SEASON, put
 
 from api.app import create_app
-from shared import deliveries, epochs, seasons
+from shared import deliveries, epochs, moderation_requests, seasons
 from shared.deliveries import PAUSES
+from shared.moderation_requests import Wish
 from shared.webhook_signature import secrets_in
 from worker.deliveries import DELIVERY_STEPS, Deliveries
 from worker.schedules import SeasonEnds
@@ -423,3 +424,38 @@ def certificate(tmp_path_factory):
     )
     path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     return path
+
+
+async def test_who_is_erased_while_ranks_are_written_down_is_not_told_of(http, receiver, seal, pool, drain):
+    await put(http, rewards={"url": receiver.url})
+    await http.post(f"{SEASON}/scores", json={"userId": "ann", "delta": 30})
+    await drain()
+    await http.delete(SEASON)
+    await seal()
+    async with pool.connection() as writing, pool.connection() as conn:
+        async with writing.transaction():
+            assert await deliveries.write(writing) == "race"
+            await moderation_requests.ask_for(conn, "erase", "race", "ann", Wish("test", None, "a test"))
+            erasing = asyncio.create_task(drain())
+            waits = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            while not await (await conn.execute(waits)).fetchone():
+                assert not erasing.done()
+        assert await erasing == 1
+        (body,) = await (await conn.execute("select body from deliveries")).fetchone()
+        assert b"ann" not in body
+        assert b"bob" in body
+
+
+async def test_a_reset_and_what_is_written_down_of_its_season_do_not_deadlock(http, receiver, seal, pool):
+    """Closed, sealed, and reset just as it is written down."""
+    await put(http, rewards={"url": receiver.url})
+    await http.post(f"{SEASON}/close")
+    await seal()
+    async with pool.connection() as writing, pool.connection() as resetting:
+        async with resetting.transaction():
+            await seasons.lock(resetting, ["race"])
+            await epochs.end(resetting, "race", "reset", followed=True)
+            async with writing.transaction():
+                assert await deliveries.write(writing) is None
+        async with writing.transaction():
+            assert await deliveries.write(writing) == "race"

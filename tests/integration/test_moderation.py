@@ -101,6 +101,28 @@ async def test_a_board_that_falls_back_to_before_an_erasure_is_built_anew(
     assert await redis.zrange(keys.board("s"), 0, -1) == ["bob"]
 
 
+@pytest.mark.parametrize("loss", ["wiped", "fell back"])
+@pytest.mark.parametrize("action", ["hide", "erase", "void"])
+async def test_a_board_that_the_batch_which_moderates_finds_lost_is_built_as_it_is_then(
+    add, drain, ask, pool, projection, redis, raw_redis, rows, loss, action
+):
+    await add(("s", "ann", 5), ("s", "bob", 1))
+    await drain()
+    names = keys.meta("s"), keys.board("s")
+    before = [await raw_redis.dump(name) for name in names]
+    await add(("s", "bob", 1))
+    await drain()
+    for name, kept in zip(names, before, strict=True):
+        await redis.delete(name)
+        if loss == "fell back":
+            await raw_redis.restore(name, 0, kept)
+    await ask(action, (await ids_of(rows, "ann"))[0] if action == "void" else "ann")
+    await drain()
+    assert await redis.zrange(keys.board("s"), 0, -1) == ["bob"]
+    await Audit(pool, projection).run()
+    assert await redis.zrange(keys.board("s"), 0, -1) == ["bob"]
+
+
 async def test_after_an_erasure_nothing_names_the_player(add, drain, ask, pool, rows, redis):
     name = "the-one-to-be-forgotten"
     async with pool.connection() as conn:
