@@ -43,6 +43,9 @@ _EAGER_SECONDS: Final = 0.02
 _ONE_LOOK_SECONDS: Final = 0.25
 """For who does not want to wait: for the answer of PostgreSQL."""
 
+_MOST_UNKNOWN: Final = 100
+"""Events that are not in the outbox, per look: to say that a season has none of that id takes a look-up per epoch."""
+
 _ENDS: Final[dict[Word, Collection[str]]] = {"done": ("done", "discarded"), "failed": ("failed",)}
 """Of statuses in the outbox: those behind which nothing comes by itself."""
 
@@ -145,18 +148,23 @@ class Visibility:
             async with self._pool.connection() as conn:
                 self.looks += 1
                 found = await events.statuses(conn, awaited)
+                for word, statuses in _ENDS.items():
+                    self._tell([event for event, status in found.items() if status in statuses], word)
                 missing = [event for event in awaited if event not in found]
-                known = await events.known(conn, missing) if missing else set()
+                last_id = await events.last_id(conn) if missing else 0
+                self._tell([event for event in missing if event[1] > last_id], "unknown", but=self._joined)
+                there = [event for event in missing if event[1] <= last_id]
+                asked, later = there[:_MOST_UNKNOWN], there[_MOST_UNKNOWN:]
+                known = await events.known(conn, asked) if asked else set()
         except (psycopg.Error, OSError, TimeoutError) as error:
             log.warning("nobody knows what is visible", waiting=self._count, error=str(error).strip())
             self._tell(awaited, "pending")
             await renew_if_lost(self._pool, error)
             return
-        for word, statuses in _ENDS.items():
-            self._tell([event for event, status in found.items() if status in statuses], word)
         self._tell(known, "done")
-        self._tell([event for event in missing if event not in known], "unknown", but=self._joined)
-        for future in self._once - self._joined:
+        self._tell([event for event in asked if event not in known], "unknown", but=self._joined)
+        unasked = {future for event in later for future in self._waiting.get(event, ())}
+        for future in self._once - self._joined - unasked:
             _settle(future, "pending")
 
     def _tell(self, awaited: Iterable[Awaited], word: Word, *, but: Collection[asyncio.Future[Word]] = ()) -> None:

@@ -102,6 +102,8 @@ order by event.id desc limit %s
 
 STATUSES: Final = "select season_id, id, status from outbox where id = any(%s::bigint[])"
 
+LAST_ID: Final = "select case when is_called then last_value else 0 end from score_events_id_seq"
+
 # Of those that are not in the outbox: the ones that were.
 KNOWN: Final = f"""{_EPOCHS}
 select asked.season_id, asked.id {_IN_LEDGER}
@@ -161,8 +163,15 @@ async def statuses(conn: Connection, events: Collection[Awaited]) -> dict[Awaite
     return {(season_id, event_id): status for season_id, event_id, status in found}
 
 
+async def last_id(conn: Connection) -> EventId:
+    """No event has a higher id, 0 = there is none."""
+    row = await (await conn.execute(LAST_ID)).fetchone()
+    assert row is not None
+    return EventId(row[0])
+
+
 async def known(conn: Connection, events: Collection[Awaited]) -> set[Awaited]:
-    """Which of the events there are, also where they left the outbox."""
+    """Which of the events there are, also where they left the outbox. Each costs a look-up per epoch of its season."""
     return set(await (await conn.execute(KNOWN, _asked(events))).fetchall())
 
 

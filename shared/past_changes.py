@@ -3,7 +3,8 @@ about a board as of a moment.
 
 A score counts from its `created_at` on until it is voided, by the moment at which that was asked for. One that failed
 or was discarded never does: no board has shown it for good. `changed` are the standings that are not those of the
-snapshot; whoever is in `excluded` is to be left out of that.
+snapshot; whoever is in `excluded` is to be left out of that. While a score is pending that will fail, a sum may be more
+than a board holds: it is cut.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 from shared.aggregates import ALL_TIME, MOMENT, aggregates, microseconds
 from shared.player_entries import of_player
-from shared.scores import Rules
+from shared.scores import MAX_SCORE, Rules
 
 # What was asked for and has failed, or was discarded, never took effect.
 _EFFECTIVE: Final = """(asked.applied_at is not null or exists (
@@ -27,9 +28,15 @@ _LATE: Final = "interval '1 hour'"
 # Where nothing but the sum decides on a place.
 _SUM: Final = "sum(score) as score, null::timestamptz as reached_at, null::bigint as reached_by"
 
+# A score that had failed when the snapshot was made is not in it, and one that came later is left out by its id: of
+# neither is anybody counted anew, however many have failed. One that failed since then may be in it, and one that had
+# failed and is tried again is not.
 _CHANGES: Final = f"""
 with failed as materialized (
-  select id, user_id from outbox where status = 'failed' and season_id = %(season_id)s and epoch = %(epoch)s
+  select id, user_id from outbox
+  where status = 'failed' and event_type = 'score' and season_id = %(season_id)s and epoch = %(epoch)s
+), had_failed as materialized (
+  select unnest(failed) as id from snapshots where snapshot_id = %(snapshot_id)s
 ), voids as materialized (
   select asked.event_id, asked.user_id, asked.requested_at from moderations as asked
   where asked.season_id = %(season_id)s and asked.action = 'void' and asked.applied_at is null and {_EFFECTIVE}
@@ -46,6 +53,13 @@ with failed as materialized (
   where season_id = %(season_id)s and epoch = %(epoch)s and (voided_at is not null or discarded_at is not null)
     and greatest(voided_at, discarded_at) > %(since)s::timestamptz - {_LATE}
   union select user_id from failed
+  where id <= (select high_id from snapshots where snapshot_id = %(snapshot_id)s)
+    and id not in (select id from had_failed)
+  union select event.user_id from had_failed cross join lateral (
+    select user_id from score_events as event
+    where event.season_id = %(season_id)s and event.epoch = %(epoch)s and event.id = had_failed.id limit 1
+  ) as event
+  where had_failed.id not in (select id from failed)
   union select user_id from voids where user_id is not null
   union select unnest(%(unsettled)s::text[]) collate "C"
 ), replayed as materialized (
@@ -55,6 +69,7 @@ with failed as materialized (
     and event.id > %(low_id)s and event.id <= %(high_id)s
     and event.created_at > %(since)s and event.created_at <= %(moment)s
     and event.user_id not in (select user_id from amended)
+    and event.id not in (select id from failed)
 ), recounted as materialized (
   select event.* from amended cross join lateral (
     select event.user_id, event.delta as score, {MOMENT} as at, event.id
@@ -73,7 +88,8 @@ with failed as materialized (
     where snapshot_id = %(snapshot_id)s and user_id = excluded.user_id offset 0
   ) as entry
 ), changed as materialized (
-  select user_id, score::bigint as score, {{tie_at}} as tie_at, {{tie_by}} as tie_by, {{reached_by}} as reached_by
+  select user_id, greatest(-{MAX_SCORE}, least({MAX_SCORE}, score))::bigint as score, {{tie_at}} as tie_at, {{tie_by}} as tie_by, {{reached_by}} as reached_by,
+    abs(score) > {MAX_SCORE} as is_cut
   from (
     select user_id, {{aggregates}} from (
       select user_id, score, at, id from replayed

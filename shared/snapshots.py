@@ -52,10 +52,15 @@ select patch_floor, epoch, aggregation, sort_order, windows, tie_break from seas
 # In the order of ids, by which players are looked up: those who came since, all in one go.
 _MAKE: Final = """
 , made as (
-  insert into snapshots (season_id, epoch, as_of, low_id, high_id, players, unsettled)
+  insert into snapshots (season_id, epoch, as_of, low_id, high_id, players, failed, unsettled)
   select season.season_id, season.epoch, %(moment)s, %(new_low_id)s, %(high_id)s,
     %(players)s::bigint - (select count(*) from known) + (select count(*) from changed),
-    array(select user_id from failed union select user_id from voids where user_id is not null)
+    array(select id from failed),
+    array(
+      select user_id from voids where user_id is not null
+      union select user_id from outbox
+      where status = 'failed' and event_type = 'void' and season_id = %(season_id)s and epoch = %(epoch)s
+      union select user_id from changed where is_cut)
   from seasons as season where season.season_id = %(season_id)s and season.epoch = %(epoch)s
   returning snapshot_id
 )

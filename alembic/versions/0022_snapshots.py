@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("high_id", sa.BigInteger(), nullable=False),
         sa.Column("players", sa.Integer(), nullable=False),
         sa.Column("unsettled", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("failed", sa.ARRAY(sa.BigInteger()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("erased", sa.ARRAY(sa.Integer()), server_default=sa.text("'{}'"), nullable=False),
         sa.Column("made_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("snapshot_id", name=op.f("snapshots_pkey")),

@@ -35,6 +35,8 @@ snapshots = Table(
     Column("players", Integer, nullable=False),
     # Whose scores may still come to something else: they are counted anew from the ledger.
     Column("unsettled", ARRAY(Text), nullable=False),
+    # Scores that had failed when it was made: they are not in it.
+    Column("failed", ARRAY(BigInteger), nullable=False, server_default=text("'{}'")),
     # Places that are nobody's any more: their players were erased.
     Column("erased", ARRAY(Integer), nullable=False, server_default=text("'{}'")),
     Column("made_at", DateTime(timezone=True), nullable=False, server_default=func.now()),

@@ -197,12 +197,13 @@ async def test_an_event_that_left_the_outbox_is_done(http, pool, drain):
     assert (await http.delete(SEASON)).status_code == 200
     async with pool.connection() as conn:
         await conn.execute("delete from outbox")
-        await conn.execute(
+        noted = await conn.execute(
             "insert into moderations (id, season_id, action, user_id, actor, reason)"
-            " values (77, 'race', 'hide', 'ann', 'k', 'cheats')"
+            " values (nextval('score_events_id_seq'), 'race', 'hide', 'ann', 'k', 'cheats') returning id"
         )
+        (moderation,) = await noted.fetchone()
     assert (await read(http, after=event_id))["pending"] is False
-    assert (await read(http, after=77))["pending"] is False
+    assert (await read(http, after=moderation))["pending"] is False
 
 
 @pytest.mark.usefixtures("for_ever")
@@ -319,6 +320,35 @@ async def test_who_asks_while_a_look_is_under_way_is_not_told_what_it_missed(vis
         assert not late.done()
         await conn.execute("update outbox set status = 'done'")
         assert await late == "done"
+
+
+async def test_ids_that_nobody_has_delay_nobody(visibility, pool, monkeypatch):
+    """Those of the future are not looked for; the others so many at a time, behind what others are told."""
+    held, going, sizes, known = asyncio.Event(), asyncio.Event(), [], events.known
+
+    async def counted(conn, awaited):
+        sizes.append(len(awaited))
+        going.set()
+        await held.wait()
+        return await known(conn, awaited)
+
+    monkeypatch.setattr(events, "known", counted)
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"])
+        (event_id,) = await ledger.append(conn, [Score("s", "ann", 1)])
+        await conn.execute("select setval('score_events_id_seq', 1000)")
+        future = [visibility.wait("s", 1001 + number, NEVER) for number in range(300)]
+        assert set(await asyncio.gather(*future)) == {"unknown"}
+        assert sizes == []
+        await conn.execute("update outbox set status = 'done'")
+        gone = [visibility.wait("s", 500 + number, NEVER) for number in range(250)]
+        late = visibility.wait("s", 900, 0)
+        done = visibility.wait("s", event_id, NEVER)
+        await going.wait()
+        assert done.done() and done.result() == "done"
+        held.set()
+        assert set(await asyncio.gather(*gone, late)) == {"unknown"}
+        assert sizes == [100, 100, 51]
 
 
 async def nothing_is_known(_conn, _awaited):
