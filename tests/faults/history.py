@@ -51,6 +51,10 @@ select id, season_id, epoch, user_id, delta, occurred_at, least(occurred_at, cre
 from score_events where discarded_at is null order by id
 """
 
+_FAILED_MODERATION = """
+select event_type, last_error from outbox where event_type <> 'score' and status = 'failed'
+"""
+
 _SEASONS = "select season_id, epoch, token, aggregation, sort_order, windows, tie_break from seasons"
 
 _STANDINGS = """
@@ -187,6 +191,8 @@ class History:
             event = events.pop(event_id)
             if (event.season_id, event.user_id) not in self.may_fail:
                 tally.lost(f"event {event_id} was set aside: {event}")
+        for action, error in await rows(_FAILED_MODERATION):
+            tally.lost(f"{action} was asked for, and failed: {error}")
         self._judge_voids(keys, events, tally)
         expected = _expected(seasons, {key: event for key, event in events.items() if not event.voided}, as_of)
         tally.compare("standing", _scores_of(await rows(_STANDINGS)), _flat(expected))
