@@ -88,7 +88,8 @@ with failed as materialized (
     where snapshot_id = %(snapshot_id)s and user_id = excluded.user_id offset 0
   ) as entry
 ), changed as materialized (
-  select user_id, greatest(-{MAX_SCORE}, least({MAX_SCORE}, score))::bigint as score, {{tie_at}} as tie_at, {{tie_by}} as tie_by, {{reached_by}} as reached_by,
+  select user_id, greatest(-{MAX_SCORE}, least({MAX_SCORE}, score))::bigint as score,
+    {{tie_at}} as tie_at, {{tie_by}} as tie_by, {{reached_by}} as reached_by,
     abs(score) > {MAX_SCORE} as is_cut
   from (
     select user_id, {{aggregates}} from (

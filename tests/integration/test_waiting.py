@@ -345,7 +345,8 @@ async def test_ids_that_nobody_has_delay_nobody(visibility, pool, monkeypatch):
         late = visibility.wait("s", 900, 0)
         done = visibility.wait("s", event_id, NEVER)
         await going.wait()
-        assert done.done() and done.result() == "done"
+        assert done.done()
+        assert done.result() == "done"
         held.set()
         assert set(await asyncio.gather(*gone, late)) == {"unknown"}
         assert sizes == [100, 100, 51]
