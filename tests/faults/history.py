@@ -259,7 +259,8 @@ class History:
 
     def _judge_attempt(self, attempt, stored, event, epochs, certain, tally):
         erased = self._erased(attempt)
-        if erased == "must" and stored:
+        # What a reset took from the ledger, an erasure does not find: its key goes after its retention.
+        if erased == "must" and event is not None:
             tally.doubled(f"{attempt.key} is of a player who was erased since, and is in the ledger")
         if erased != "must not":
             return
