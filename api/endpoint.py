@@ -177,6 +177,16 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes | bytearray | msgspec.
         raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json") from error
 
 
+def of_now(query: dict[str, str]) -> dict[str, str]:
+    """The query of a read that knows neither moments nor waiting: asked for, they must not be passed over."""
+    for name in ("asOf", "movementSince", "after", "wait"):
+        if name in query:
+            raise InvalidRequestError(
+                f"top, rank and around of a season take {name}, this does not: leave it out", code="invalid_query"
+            )
+    return query
+
+
 def user_id_in(query: dict[str, str]) -> UserId:
     return parse_user_id(query.get("userId", ""))
 

@@ -14,7 +14,7 @@ from api.access import Need
 from api.answers import NO_STORE, Answer, TaggedAnswer, json_answer
 from api.boards import Boards
 from api.cursors import number_of, place_of
-from api.endpoint import Call, Endpoint, user_id_in, whole_number_in
+from api.endpoint import Call, Endpoint, of_now, user_id_in, whole_number_in
 from api.epoch_answers import EpochRank, Epochs, EpochTop, current_epoch, ended_epoch, live_top, rank_of
 from api.ledger_reads import LedgerReads
 from api.season_paths import ANY_SEASON
@@ -64,7 +64,7 @@ class EpochsApi:
         ]
 
     async def page(self, call: Call) -> Answer:
-        season_id, query = call.season_id, call.query()
+        season_id, query = call.season_id, of_now(call.query())
         limit = whole_number_in(query, "limit", default=DEFAULT_PAGE, lowest=1, highest=MAX_PAGE)
         cursor = query.get("cursor")
         before = None if cursor is None else number_of(cursor)
@@ -173,7 +173,7 @@ def _epoch_in(call: Call) -> int:
 
 def _plain_query(call: Call) -> dict[str, str]:
     """Final ranks are those of all time, one behind the other: what would ask for others is refused."""
-    query = call.query()
+    query = of_now(call.query())
     for name in ("window", "ties"):
         if name in query:
             raise InvalidRequestError(f"the board of an epoch has no {name}; leave it out", code="invalid_query")

@@ -18,7 +18,7 @@ from starlette.types import Message, Scope, Send
 from api import open_answers
 from api.access import Need
 from api.answers import NO_STORE, Answer, Header, send_answer
-from api.endpoint import Call, Endpoint, failed, window_in
+from api.endpoint import Call, Endpoint, failed, of_now, window_in
 from api.ops_ledger import OpsLedger
 from api.season_paths import ANY_SEASON
 from api.work_lines import NDJSON
@@ -56,7 +56,7 @@ class Exports:
         return [Route(f"{ANY_SEASON}/leaderboard/export", Endpoint(self.export, Need.ADMIN), methods=["GET"])]
 
     async def export(self, call: Call) -> Answer:
-        season_id, query = call.season_id, call.query()
+        season_id, query = call.season_id, of_now(call.query())
         asked = _Asked(season_id, window_in(query), _format_in(query, call.header(b"accept")))
         self._require_room()
 

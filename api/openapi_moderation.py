@@ -125,7 +125,11 @@ def paths(season: str) -> Json:
                 "Those of this season.", schema_of(AuditPage), {"items": [_ENTRY], "nextCursor": None}, "Cache-Control"
             )
         },
-        {400: ["invalid_season_id", "invalid_limit", "invalid_cursor", "invalid_query"], **_BEHIND},
+        {
+            400: ["invalid_season_id", "invalid_limit", "invalid_cursor", "invalid_query"],
+            404: ["season_not_found"],
+            **_BEHIND,
+        },
     )
     return {
         f"{season}/events/{{eid}}/void": {"post": void},

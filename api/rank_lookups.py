@@ -11,7 +11,7 @@ from api.access import Need
 from api.answers import NO_STORE, Answer, json_answer
 from api.boards import Boards
 from api.cursors import season_behind
-from api.endpoint import Call, Endpoint, ties_in, whole_number_in, window_in
+from api.endpoint import Call, Endpoint, of_now, ties_in, whole_number_in, window_in
 from api.ledger_reads import LedgerReads
 from api.season_paths import ANY_SEASON, user_id_in_path
 from api.seasons_api import percentile
@@ -81,7 +81,7 @@ class RankLookups:
                 f"userIds must hold 1 to {MAX_RANKS} ids, not {len(body.user_ids)}", code="invalid_body"
             )
         user_ids = list(dict.fromkeys(map(parse_user_id, body.user_ids)))
-        query = call.query()
+        query = of_now(call.query())
         window, shared = window_in(query), ties_in(query)
         places = await self._boards.ranks([season_id] * len(user_ids), user_ids, window=window, shared=shared)
         found = dict(zip(user_ids, places, strict=True))
@@ -99,7 +99,7 @@ class RankLookups:
 
     async def of_user(self, call: Call) -> Answer:
         user_id = user_id_in_path(call)
-        query = call.query()
+        query = of_now(call.query())
         limit = whole_number_in(query, "limit", default=DEFAULT_SEASONS, lowest=1, highest=MAX_SEASONS)
         after = season_behind(query.get("cursor"))
         window, shared = window_in(query), ties_in(query)

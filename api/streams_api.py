@@ -12,7 +12,7 @@ from starlette.types import Message, Scope, Send
 from api import open_answers
 from api.access import Need
 from api.answers import NO_STORE, Answer
-from api.endpoint import Call, Endpoint, ties_in, user_id_in, whole_number_in, window_in
+from api.endpoint import Call, Endpoint, of_now, ties_in, user_id_in, whole_number_in, window_in
 from api.season_paths import ANY_SEASON
 from api.stream import Board, Stream, View
 from api.stream_events import CONTENT_TYPE, retry, seen_by
@@ -36,7 +36,7 @@ class StreamsApi:
         return [Route(f"{ANY_SEASON}/leaderboard/stream", Endpoint(self.stream, Need.READ), methods=["GET"])]
 
     async def stream(self, call: Call) -> Answer:
-        season_id, query = call.season_id, call.query()
+        season_id, query = call.season_id, of_now(call.query())
         limit = whole_number_in(query, "limit", default=DEFAULT_TOP_LIMIT, lowest=1, highest=MAX_TOP_LIMIT)
         user_id = user_id_in(query) if "userId" in query else None
         view = View(Board(window_in(query), ties_in(query)), limit, user_id)

@@ -24,7 +24,11 @@ T = TypeVar("T")
 _Json: TypeAlias = Annotated[bool, typer.Option("--json", help="print the result as one JSON document")]
 _Format: TypeAlias = Annotated[
     str | None,
-    typer.Option("--format", help="ndjson or csv [default: as the file's name says, else ndjson]", show_default=False),
+    typer.Option(
+        "--format",
+        help="ndjson or csv [default: as the file's name says; - to be read needs it]",
+        show_default=False,
+    ),
 ]
 
 

@@ -121,9 +121,12 @@ class Sent(TypedDict, total=False):
     occurred_at: datetime | None
 
 
-class View(TypedDict, total=False):
+class Board(TypedDict, total=False):
     ties: Ties | None  # competition: equal scores share a rank
     window: Window | None
+
+
+class View(Board, total=False):
     after: str  # the event_id of a score that is to be on the board before it is read
     wait: int  # for that, milliseconds, 2000 at most
 
@@ -190,11 +193,11 @@ class Leaderboard(AbstractAsyncContextManager["Leaderboard"]):
     async def around_score(self, season_id: str, score: int, reach: int = 5, **view: Unpack[View]) -> Page[Player]:
         return await self._read(Page[Player], season_id, "around", score=score, range=reach, **view)
 
-    async def ranks(self, season_id: str, user_ids: list[str], **view: Unpack[View]) -> Page[Player]:
+    async def ranks(self, season_id: str, user_ids: list[str], **view: Unpack[Board]) -> Page[Player]:
         body = {"userIds": user_ids}
         return await self._ask(Page[Player], "POST", _path("seasons", season_id, "/leaderboard/ranks"), body, **view)
 
-    async def ranks_of(self, user_id: str, *, cursor: str = "", **view: Unpack[View]) -> Page[Player]:
+    async def ranks_of(self, user_id: str, *, cursor: str = "", **view: Unpack[Board]) -> Page[Player]:
         return await self._ask(Page[Player], "GET", _path("users", user_id, "/ranks"), cursor=cursor, **view)
 
     async def _store(self, season_id: str, bodies: list[dict[str, Any]]) -> list[Result]:

@@ -87,7 +87,9 @@ async def ask_to_void(conn: Connection, season_id: SeasonId, event_id: EventId, 
 
 
 async def audit(conn: Connection, season_id: SeasonId, before: EventId | None, limit: int) -> list[Entry]:
-    """What was asked for in the season, newest first; `before`: of what was asked for before that one."""
+    """What was asked for in the season, newest first; `before`: of what was asked for before that one. Raises
+    SeasonNotFoundError."""
+    await _epoch(conn, season_id)
     return [
         Entry(*row)
         for row in await (
