@@ -137,7 +137,11 @@ class ScoreFile:
     def _tables(self, after_line: int) -> Iterator[Entry | Mistake]:
         # What is no UTF-8 becomes what no player's id may hold.
         text = (line.decode("utf-8", "surrogateescape") for line in self._lines())
-        columns = _columns(next(csv.reader(text), []))
+        try:
+            names = next(csv.reader(text), [])
+        except csv.Error as error:
+            raise FileError(f"line 1 is no CSV, it went on up to line {self._line}: {error}") from error
+        columns = _columns(names)
         while self._line < after_line and next(text, None) is not None:
             pass
         rows = csv.reader(text, strict=True)

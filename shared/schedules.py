@@ -87,12 +87,16 @@ def time_zone(name: str) -> str:
 
 
 def next_after(timing: Timing, zone: str, moment: dt.datetime) -> dt.datetime:
-    """The first moment of the schedule after that one."""
-    match timing:
-        case Cron(expression):
-            return _next_of_cron(expression, _zone(zone), moment)
-        case Days(every, starting_at):
-            return _next_of_days(every, starting_at, _zone(zone), moment)
+    """The first moment of the schedule after that one. InvalidRequestError where time ends before it comes."""
+    place = _zone(zone)
+    try:
+        match timing:
+            case Cron(expression):
+                return _next_of_cron(expression, place, moment)
+            case Days(every, starting_at):
+                return _next_of_days(every, starting_at, place, moment)
+    except (OverflowError, ValueError, StopIteration) as error:
+        raise _invalid("resets never fires: the years end before it does") from error
 
 
 def _next_of_cron(expression: str, zone: dt.tzinfo, moment: dt.datetime) -> dt.datetime:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
@@ -25,9 +26,30 @@ _VISIBLE: Final = re.compile(r"[!-~]+")
 _NAME: Final = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*"
 )
+_PORT: Final = re.compile(r"(:[0-9]*)?")
 _PORTS: Final = {"https": 443, "http": 80}
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# The clouds' own services that are not link-local, and prefixes behind which an IPv4 address stands that they do not
+# tell for certain: NAT64 of one's own (RFC 8215), Teredo.
+_NEVER: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::/32", "64:ff9b:1::/48", "2001::/32"),
+    )
+)
+
+# IPv4-compatible, -mapped, -translated (RFC 2765), NAT64 (RFC 6052).
+_IPV4_AT_THE_END: Final = tuple(
+    map(ipaddress.ip_network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+)
+
+_PUBLIC_IPV6: Final = ipaddress.ip_network("2000::/3")
+
+# Of what counts as global or is not known to `ipaddress` in each version of Python: for protocols, for documentation.
+_NOT_PUBLIC: Final = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "2001::/23", "3fff::/20")))
 
 
 class Target(NamedTuple):
@@ -54,7 +76,7 @@ def target_of(url: str, reach: Reach) -> Target:
         or parts.scheme not in _PORTS
         or (address is None and not _NAME.fullmatch(host))
         or port == 0
-        or "@" in parts.netloc
+        or not _is_plain(parts.netloc.lower(), host)
         or "#" in url
     ):
         raise _invalid()
@@ -71,11 +93,11 @@ def target_of(url: str, reach: Reach) -> Target:
 
 
 def may_go(address: str, reach: Reach) -> bool:
-    """Whether webhooks may go to that IP address. Link-local ones are never right: clouds tell secrets there."""
+    """Whether webhooks may go to that IP address. Some are never right: clouds tell secrets there."""
     found = _address(address)
-    if found is None or found.is_link_local or found.is_multicast or found.is_unspecified:
+    if found is None or found.is_link_local or found.is_multicast or found.is_unspecified or _within(found, _NEVER):
         return False
-    return reach == "any" or found.is_global
+    return reach == "any" or _is_public(found)
 
 
 def require_top(top: int) -> int:
@@ -84,21 +106,35 @@ def require_top(top: int) -> int:
     return top
 
 
+def _is_plain(netloc: str, host: str) -> bool:
+    """Whether it is that host, perhaps with a port, and nothing else: no user, nothing around the brackets."""
+    shown = f"[{host}]" if ":" in host else host
+    return netloc.startswith(shown) and _PORT.fullmatch(netloc.removeprefix(shown)) is not None
+
+
 def _address(text: str) -> _Address | None:
-    """The address, of one that stands for an IPv4 address in IPv6 that one; None where it is none."""
+    """The address, of one that stands for an IPv4 address in IPv6 that one; None where it is none, or has a zone."""
+    if "%" in text:
+        return None
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
         return None
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            return found.ipv4_mapped
-        if found.packed[:12] == _NAT64:
-            return ipaddress.IPv4Address(found.packed[12:])
-    return found
+    if isinstance(found, ipaddress.IPv4Address) or found.is_loopback or found.is_unspecified:
+        return found
+    if found.sixtofour is not None:
+        return found.sixtofour
+    return ipaddress.IPv4Address(found.packed[12:]) if _within(found, _IPV4_AT_THE_END) else found
 
 
-_NAT64: Final = ipaddress.IPv6Address("64:ff9b::").packed[:12]
+def _is_public(address: _Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC_IPV6:
+        return False
+    return address.is_global and not _within(address, _NOT_PUBLIC)
+
+
+def _within(address: _Address, networks: Iterable[_Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 def _invalid() -> InvalidRequestError:

@@ -33,19 +33,24 @@ log = structlog.get_logger()
 async def every(seconds: float, task: Callable[[], Awaitable[float | None]], stop: asyncio.Event) -> None:
     """Run `task` about every `seconds` (±10 %, so that processes do not march in step) until `stop` is set.
 
-    Sooner where it returns in how many seconds it has something to do.
+    Sooner where it returns in how many seconds it has something to do. Whatever it raises, it is run again, and what
+    else the worker does goes on.
     """
-    troubled = False
+    troubled = broken = False
     while not stop.is_set():
         asked = None
         try:
             asked = await task()
-            troubled = False
+            troubled = broken = False
         except TROUBLE as error:
             # Once, not each time: the loop and the probes tell of lasting trouble too.
             if not troubled:
                 log.warning("upkeep put off", task=task.__qualname__, error=str(error).strip() or type(error).__name__)
             troubled = True
+        except Exception:
+            if not broken:
+                log.exception("upkeep failed", task=task.__qualname__)
+            broken = True
         pause = seconds * random.uniform(0.9, 1.1)  # noqa: S311 - jitter
         await wait(stop, pause if asked is None else min(pause, max(asked, 0.0)))
 

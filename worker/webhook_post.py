@@ -56,6 +56,9 @@ class WebhookPost:
             raise NotTakenError(f"the answer is not HTTP: {error}") from error
         except OSError as error:
             raise NotTakenError(str(error) or type(error).__name__) from error
+        except Exception as error:
+            # A bug, or what an answer makes a library raise: it costs this delivery an attempt, and no other anything.
+            raise NotTakenError(f"{type(error).__name__}: {error}") from error
         if not 200 <= status < 300:
             raise NotTakenError(f"answered with {status}", for_good=status == _GONE)
 

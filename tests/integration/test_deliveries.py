@@ -16,6 +16,7 @@ from shared import deliveries, epochs, moderation_requests, seasons
 from shared.deliveries import PAUSES
 from shared.moderation_requests import Wish
 from shared.webhook_signature import secrets_in
+from shared.webhook_targets import Target
 from worker.deliveries import DELIVERY_STEPS, Deliveries
 from worker.schedules import SeasonEnds
 from worker.webhook_post import WebhookPost
@@ -231,6 +232,27 @@ async def test_after_the_last_attempt_or_410_it_is_given_up_until_an_operator_sa
         await worker().run()
         assert await ask(STATE) == [("done", 1, None, True)]
         assert await deliveries.retry(conn, [1], every=False) == []
+
+
+@pytest.mark.usefixtures("due")
+@pytest.mark.parametrize("told", ["rewards.url must be a URL", "UnicodeError: "], ids=["refused", "a bug"])
+async def test_a_url_that_was_stored_and_can_not_be_sent_to_costs_attempts_and_is_given_up(
+    worker, again, ask, pool, monkeypatch, told
+):
+    async with pool.connection() as conn:
+        await deliveries.write(conn)
+    await ask("update deliveries set url = %s returning 1", f"https://[::ffff:93.184.216.34%{'a' * 80}]/")
+    if told.startswith("UnicodeError"):
+        # What no resolver can be asked for, should the rules let it pass.
+        target = Target(True, "a" * 64, 443, "a", "/")
+        monkeypatch.setattr("worker.webhook_post.target_of", lambda *_: target)
+    for number in range(1, len(PAUSES) + 2):
+        await worker().run()
+        ((state, attempts, error, _),) = await ask(STATE)
+        assert (state, attempts) == ("pending" if number <= len(PAUSES) else "failed", number)
+        assert error.startswith(told)
+        await again()
+    assert await worker().run() is None
 
 
 @pytest.mark.usefixtures("due")

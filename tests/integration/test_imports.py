@@ -250,6 +250,11 @@ async def test_csv_names_its_columns(load, head):
         await load(head + b"\n1,ann\n", kind="csv")
 
 
+async def test_a_quote_that_never_closes_in_the_first_line_is_told(load):
+    with pytest.raises(FileError, match=r"line 1 is no CSV, it went on up to line \d+: field larger"):
+        await load(b'"userId,score\n' + b"ann,1\n" * 30_000, kind="csv")
+
+
 async def test_csv_as_spreadsheets_write_it(load, entries, http, drain):
     await put(http, aggregation="best", tieBreak="earliest")
     file = (

@@ -100,6 +100,15 @@ async def test_what_is_no_schedule_is_refused(http, resets, code):
     assert (await http.get(SEASON)).status_code == 404
 
 
+@pytest.mark.parametrize(
+    "resets", [{"cron": "0 0 29 2 *"}, {"everyDays": 3660, "startingAt": "1970-01-01T23:59:59Z"}], ids=["cron", "days"]
+)
+async def test_what_would_fire_beyond_the_last_year_is_refused(http, resets):
+    response = await http.put(SEASON, json={"startsAt": "9998-12-30T00:00:00Z", "resets": resets})
+    assert (response.status_code, response.json()["code"]) == (400, "invalid_schedule")
+    assert (await http.get(SEASON)).status_code == 404
+
+
 async def test_what_is_due_is_carried_out_once_and_the_season_is_open_again(
     http, resets, projection, pool, make_due, ask, drain
 ):

@@ -149,6 +149,14 @@ def test_whatever_is_taken_for_a_cron_fires(expression):
     assert next_after(timing, BERLIN, moment("2026-01-01T00:00Z")).year >= 2026
 
 
+@pytest.mark.parametrize("zone", ["UTC", BERLIN, "Pacific/Kiritimati", HAVANA])
+@pytest.mark.parametrize("timing", [Cron("0 0 29 2 *"), Days(3660, moment("1970-01-01T23:59:59Z"))])
+def test_beyond_the_last_year_nothing_fires(timing, zone):
+    with pytest.raises(InvalidRequestError, match="never fires") as caught:
+        next_after(timing, zone, moment("9998-12-31T23:59:59Z"))
+    assert caught.value.code == "invalid_schedule"
+
+
 @pytest.mark.parametrize("name", ["", "Berlin", "localtime", "../etc/passwd", "Europe", "europe/berlin", "UTC+2"])
 def test_what_is_no_time_zone_is_refused(name):
     with pytest.raises(InvalidRequestError, match=r"resets\.timeZone"):

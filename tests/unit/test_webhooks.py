@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import ipaddress
 import json
 
 import pytest
@@ -86,6 +87,65 @@ def test_what_may_be_none(url):
     with pytest.raises(InvalidRequestError, match=r"rewards\.url") as caught:
         target_of(url, "public")
     assert caught.value.code == "invalid_rewards"
+
+
+ZONE = "%" + "a" * 80
+
+
+@pytest.mark.parametrize("reach", ["public", "any"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(f"[::ffff:93.184.216.34{ZONE}]", f"[2606:4700::1111{ZONE}]", "[2606:4700::1111%25eth0]", "93.184.216.34%1"),
+        *("[2606:4700::1111]x", "x[2606:4700::1111]", "[v1.x]", "game.example%41", "@game.example"),
+    ],
+)
+def test_what_is_no_plain_host_is_none(host, reach):
+    with pytest.raises(InvalidRequestError, match=r"rewards\.url must be a URL"):
+        target_of(f"https://{host}/", reach)
+
+
+def in_ipv6(ipv4):
+    """What stands for it there."""
+    number = int(ipaddress.IPv4Address(ipv4))
+    high, low = f"{number >> 16:x}", f"{number & 0xFFFF:x}"
+    yield from (f"::{ipv4}", f"::ffff:{ipv4}", f"::ffff:0:{ipv4}", f"64:ff9b::{ipv4}", f"2002:{high}:{low}::1")
+
+
+@pytest.mark.parametrize(
+    "ipv4", ["127.0.0.1", "10.0.0.8", "100.64.0.1", "192.168.1.1", "192.0.0.1", "192.0.0.9", "198.18.0.1", "240.0.0.1"]
+)
+def test_what_stands_for_an_inner_address_is_judged_as_that(ipv4):
+    assert [address for address in (ipv4, *in_ipv6(ipv4)) if may_go(address, "public")] == []
+    assert all(may_go(address, "any") for address in (ipv4, *in_ipv6(ipv4)))
+
+
+@pytest.mark.parametrize(
+    "ipv4", ["169.254.169.254", "169.254.1.1", "168.63.129.16", "100.100.100.200", "192.0.0.192", "224.0.0.1"]
+)
+def test_where_clouds_tell_secrets_nobody_may_go(ipv4):
+    for address in (ipv4, *in_ipv6(ipv4)):
+        assert not may_go(address, "any"), address
+        assert not may_go(address, "public"), address
+
+
+@pytest.mark.parametrize("address", ["fd00:ec2::254", "fe80::1", "64:ff9b:1::7f00:1", "2001:0:1::1", "ff02::1", "::"])
+def test_ipv6_that_nobody_may_go_to(address):
+    assert not may_go(address, "any")
+    assert not may_go(address, "public")
+
+
+@pytest.mark.parametrize(
+    "address", ["::1", "fec0::1", "fd00::1", "2001:20::1", "2001:db8::1", "3fff::1", "5f00::1", "100::1", "4000::1"]
+)
+def test_ipv6_that_is_not_public(address):
+    assert not may_go(address, "public")
+    assert may_go(address, "any")
+
+
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111", "2a00:1450::1", *in_ipv6("93.184.216.34")])
+def test_public_addresses(address):
+    assert may_go(address, "public")
 
 
 def test_the_own_network_where_the_settings_say_so():
