@@ -12,9 +12,8 @@ async def main(base_url: str) -> None:
     async with Leaderboard(base_url) as board:
         await board.put_season("lap-times", Rules(aggregation="best", order="asc"))
         await board.submit("lap-times", "ann", 84_012, key="race-7-ann")
-        bob, cid, nobody = await board.submit_many(
-            "lap-times", [Score("bob", 83_977), Score("cid", 84_500), Score("", 1)]
-        )
+        scores = [Score("bob", 83_977), Score("cid", 84_500), Score("", 1)]
+        bob, cid, nobody = await board.submit_many("lap-times", scores)
         print(bob.status, cid.status, nobody.error)
         # As soon as that score is on the board: a few milliseconds.
         print(await board.rank("lap-times", "cid", after=cid.event_id or ""))
