@@ -64,8 +64,11 @@ def settings_or_fail() -> Settings:
         fail(str(error), code=2)
 
 
-def run_to_end(process: str, settings: Settings, work: Coroutine[Any, Any, T], *, trouble_code: int = 1) -> T:
+def run_to_end(
+    process: str, settings: Settings, work: Coroutine[Any, Any, T], *, trouble_code: int = 1, stays: str = ""
+) -> T:
     """What `work` returns. SIGINT and SIGTERM cancel it, so that it rolls back what it began, and exit with 130, 143.
+    `stays`: what is said then of what it has done before.
 
     A server that does not answer ends the command with `trouble_code` and a message.
     """
@@ -91,7 +94,7 @@ def run_to_end(process: str, settings: Settings, work: Coroutine[Any, Any, T], *
     except asyncio.CancelledError:
         if not stopped_by:
             raise
-        fail("stopped; what was not finished is rolled back", code=128 + stopped_by[0])
+        fail(f"stopped; what was not finished is rolled back{stays}", code=128 + stopped_by[0])
     except (NoServersError, SeasonNotFoundError, InvalidRequestError) as error:
         fail(str(error), code=2)
     except psycopg.errors.LockNotAvailable:

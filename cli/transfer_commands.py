@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, TypeAlias, TypeVar, cast, get_args
+from typing import Annotated, Any, BinaryIO, Final, TypeAlias, TypeVar, cast, get_args
 
 import typer
 
@@ -20,6 +20,8 @@ from shared.settings import Settings
 from shared.windows import WINDOWS, Window
 
 T = TypeVar("T")
+
+_STAYS: Final = ", what was added before stays: the same command goes on there"
 
 _Json: TypeAlias = Annotated[bool, typer.Option("--json", help="print the result as one JSON document")]
 _Format: TypeAlias = Annotated[
@@ -159,7 +161,7 @@ def _done(process: str, settings: Settings, work: Coroutine[Any, Any, T]) -> T:
     from cli.whole_files import FileExistsAlreadyError, FolderError  # noqa: PLC0415
 
     try:
-        return run_to_end(process, settings, work)
+        return run_to_end(process, settings, work, stays=_STAYS if process == "import" else "")
     except FileExistsAlreadyError as error:
         fail(str(error), code=2)
     except (BadLinesError, FileError, FolderError) as error:
