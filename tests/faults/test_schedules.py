@@ -81,7 +81,7 @@ async def _judge_told(stack, receiver, ended):
     while await stack.ask("select count(*) from deliveries where status = 'done'") < len(ended):
         # As if the 30 s had passed for which the dead have what they had in their hands.
         await stack.rows("update deliveries set next_at = now() where status = 'pending' and attempts > 0 returning id")
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # a worker looks every second
     told = {}
     for received in receiver.received:
         said = received.verified()["data"]
