@@ -177,8 +177,14 @@ async def _write(  # noqa: PLR0917 - the columns of a row
     ranks = await (await conn.execute(_RANKS, (season_id, epoch, top))).fetchall()
     places = [Place(*rank) for rank in ranks]
     body = body_of(Closed(season_id, epoch, reason, _utc(began_at), ended_at.astimezone(dt.UTC), players, places))
-    await conn.execute(_WRITE, (season_id, epoch, url, f"msg_{uuid.uuid4().hex}", *_stored(body)))
+    await conn.execute(_WRITE, (season_id, epoch, url, webhook_id(season_id, epoch, ended_at), *_stored(body)))
     await conn.execute(_WRITTEN, (season_id, epoch))
+
+
+def webhook_id(season_id: str, epoch: int, ended_at: dt.datetime) -> str:
+    """Under which receivers count it once: the same in a ledger that was restored to before it was written down."""
+    told = f"{season_id}/{epoch}/{ended_at.astimezone(dt.UTC).isoformat()}"
+    return f"msg_{uuid.uuid5(uuid.NAMESPACE_URL, told).hex}"
 
 
 async def claim(conn: Connection, limit: int) -> list[Delivery]:

@@ -125,6 +125,7 @@ async def end(
     if reason != "restart":
         await rewards.note(conn, season_id)
     if followed:
+        await rewards.note_next_epoch(conn, season_id)
         await conn.execute(_FORGET, (season_id, season_id, _REMEMBERED))
 
 

@@ -15,7 +15,8 @@ from shared.scores import SeasonId, UserId
 
 _PLAYER: Final = {"season_id": "%(season_id)s::text", "user_id": "%(user_id)s::text"}
 
-# Scores that came later than the wish to be erased stay: whoever plays again begins anew.
+# Scores that came later than the wish to be erased stay: whoever plays again begins anew. Read once: one with a lower
+# id that is committed after this counts as later too, or its row would be deleted and its event folded.
 _EVENTS: Final = f"""
 select array(select id from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s),
   array(select id from moderations where season_id = %(season_id)s and user_id = %(user_id)s and id < %(before)s)
@@ -34,7 +35,7 @@ select count(*) from (
 # microseconds for its place, 10 ms at most. Keys are looked through a span of time after the other, once each.
 _KEYS: Final = f"""
 with sent as materialized (
-  select id, created_at from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s
+  select id, created_at from score_events as entry where {of_player("entry", **_PLAYER)} and id = any(%(scores)s)
 ), spans as materialized (
   select distinct date_bin('10 milliseconds', created_at, timestamptz 'epoch') as began from sent
 )
@@ -49,7 +50,7 @@ delete from idempotency_keys where ctid = any(array(
 """  # noqa: S608 - constants
 
 _LEDGER: Final = f"""
-delete from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s
+delete from score_events as entry where {of_player("entry", **_PLAYER)} and id = any(%(scores)s)
 """  # noqa: S608 - constants
 
 _REMAINING: Final = f"""
@@ -63,7 +64,7 @@ _UNNAMED: Final = (
     "update outbox set user_id = '' where id = %(before)s",
     """
     update moderations set user_id = null
-    where season_id = %(season_id)s and user_id = %(user_id)s and id <= %(before)s
+    where season_id = %(season_id)s and (id = any(%(moderations)s) or id = %(before)s)
     """,
 )
 
@@ -75,15 +76,17 @@ _STATE: Final = (
 
 
 async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: int) -> int | None:
-    """Erase all that has an id below `before`, that of the event that asks for it; returns how many scores that were.
+    """Erase all that there is with an id below `before`, that of the event that asks for it; returns how many scores
+    that were.
 
     None: nothing is erased yet, for another batch is applying one of them. Takes as long as reading and deleting all
     that the player has sent in the season.
     """
-    asked = {"season_id": season_id, "user_id": user_id, "before": before}
+    asked: dict[str, Any] = {"season_id": season_id, "user_id": user_id, "before": before}
     row = await (await conn.execute(_EVENTS, asked)).fetchone()
     assert row is not None
     scores, moderations = row
+    asked |= {"scores": scores, "moderations": moderations}
     event_ids = scores + moderations
     if await _count(conn, _PENDING, (event_ids,)) != await _count(conn, _LOCK, (event_ids,)):
         return None

@@ -38,6 +38,8 @@ insert into season_ends (season_id, due_at) values (%s, %s)
 on conflict (season_id) do update set due_at = excluded.due_at
 """
 
+_END_PASSED: Final = "delete from season_ends where season_id = %s and due_at <= clock_timestamp()"
+
 _DELETE_END: Final = "delete from season_ends where season_id = %s"
 
 # now(): see `shared.reset_schedules`.
@@ -71,6 +73,11 @@ async def put(conn: Connection, season_id: SeasonId, hook: Hook | None) -> None:
 async def note(conn: Connection, season_id: SeasonId) -> None:
     """The locked season's epoch is over: its final ranks are to be told of, where the season has somebody."""
     await conn.execute(_NOTE, (season_id,))
+
+
+async def note_next_epoch(conn: Connection, season_id: SeasonId) -> None:
+    """The locked season's next epoch begins: an end that has come was that of the one before, noted or not."""
+    await conn.execute(_END_PASSED, (season_id,))
 
 
 async def put_end(conn: Connection, season_id: SeasonId, ends_at: dt.datetime | None) -> None:

@@ -76,7 +76,12 @@ class Snapshots:
             counted = _Counted(season.epoch, season.low_id, season.low_id, 0)
         distance = max(self._distance, season.players // _PER_PLAYER)
         scores, high_id = await snapshots.count(
-            conn, season.season_id, season.epoch, counted.high_id, distance - counted.scores
+            # Players who were erased may have brought the distance below what was counted.
+            conn,
+            season.season_id,
+            season.epoch,
+            counted.high_id,
+            max(0, distance - counted.scores),
         )
         counted = counted._replace(high_id=high_id, scores=counted.scores + scores)
         self._counted[season.season_id] = counted

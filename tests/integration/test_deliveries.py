@@ -448,6 +448,22 @@ def certificate(tmp_path_factory):
     return path
 
 
+async def test_a_restored_ledger_tells_of_an_epoch_under_the_same_id(http, receiver, seal, pool, ask):
+    """A backup of before it was written down: receivers count it once."""
+    await put(http, rewards={"url": receiver.url})
+    await http.post(f"{SEASON}/close")
+    await seal()
+    told = []
+    async with pool.connection() as conn:
+        for _ in range(2):
+            async with conn.transaction(force_rollback=True):
+                assert await deliveries.write(conn) == "race"
+                told += await (await conn.execute("select webhook_id from deliveries")).fetchall()
+    assert told[0] == told[1]
+    ((ended_at,),) = await ask("select ended_at from season_epochs")
+    assert told[0][0] == deliveries.webhook_id("race", 1, ended_at) != deliveries.webhook_id("race", 2, ended_at)
+
+
 async def test_who_is_erased_while_ranks_are_written_down_is_not_told_of(http, receiver, seal, pool, drain):
     await put(http, rewards={"url": receiver.url})
     await http.post(f"{SEASON}/scores", json={"userId": "ann", "delta": 30})

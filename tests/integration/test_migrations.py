@@ -12,6 +12,7 @@ from alembic import command
 from psycopg.conninfo import make_conninfo
 
 from cli.migrations import MigrationError, alembic_config, migrate
+from shared.revision import REVISION
 
 
 def test_a_lock_that_is_not_let_go_is_given_up_with_what_to_do(dsn):
@@ -156,14 +157,38 @@ def test_what_the_build_before_does_not_know_is_not_taken_back_to_it(dsn, made, 
     command.check(alembic_config(dsn))
 
 
-def test_archived_epochs_are_not_taken_back_to_a_build_that_would_delete_them(dsn):
+IN_USE = {
+    "moderations": (
+        "insert into moderations (id, season_id, action, user_id, actor, reason) values (1, 's', 'hide', 'p', 'k', 'r')"
+    ),
+    "outbox": (
+        "insert into outbox (id, event_type, season_id, epoch, user_id, delta) values (1, 'erase', 's', 1, 'p', 0)"
+    ),
+    "season_epochs": (
+        "insert into season_epochs (season_id, epoch, aggregation, sort_order, windows, tie_break, ended_at,"
+        " reason, archived) values ('s', 1, 'sum', 'desc', false, 'member', now(), 'reset', true)"
+    ),
+    "epoch_hooks": "insert into epoch_hooks (season_id, epoch, url, top) values ('s', 1, 'u', 1)",
+    "deliveries": (
+        "insert into deliveries (season_id, epoch, url, webhook_id, body, body_digest, body_bytes)"
+        " values ('s', 1, 'u', 'w', '', '', 0)"
+    ),
+    "reset_schedules": (
+        "insert into reset_schedules (season_id, cron, time_zone, archive, next_at)"
+        " values ('s', '0 0 * * 1', 'UTC', false, now())"
+    ),
+}
+
+
+@pytest.mark.parametrize("table", IN_USE)
+def test_what_is_in_use_is_not_taken_back_and_nothing_of_it_is_dropped(dsn, table):
+    """By no revision of those that came together."""
     with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute(
-            "insert into season_epochs (season_id, epoch, aggregation, sort_order, windows, tie_break, ended_at,"
-            " reason, archived) values ('s', 1, 'sum', 'desc', false, 'member', now(), 'reset', true)"
-        )
+        conn.execute(IN_USE[table])
         with pytest.raises(RuntimeError, match="nothing is changed"):
-            command.downgrade(alembic_config(dsn), "0020")
-        assert conn.execute("select version_num from alembic_version").fetchone() == ("0021",)
-        conn.execute("update season_epochs set archived = false")
-    command.downgrade(alembic_config(dsn), "0020")
+            command.downgrade(alembic_config(dsn), "0015")
+        assert conn.execute("select version_num from alembic_version").fetchone() == (REVISION,)
+        assert conn.execute(f"delete from {table}").rowcount == 1
+    command.downgrade(alembic_config(dsn), "0015")
+    migrate(dsn)
+    command.check(alembic_config(dsn))

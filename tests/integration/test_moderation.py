@@ -178,6 +178,29 @@ async def test_a_pending_event_is_voided_before_it_counts(add, drain, ask, rows,
     assert await rows(f"select status from outbox where id = {event_id}") == [("discarded",)]
 
 
+async def test_a_score_that_is_committed_while_its_player_is_erased_stays(
+    add, drain, ask, pool, rows, truth, monkeypatch
+):
+    """Its number was drawn before the wish: it is in the ledger and counts, as any that comes later."""
+    await add(("s", "ann", 5, "before"), ("s", "bob", 1))
+    await drain()
+    async with pool.connection() as late:
+        await late.set_autocommit(False)
+        await ledger.append(late, [Score("s", "ann", 7, "meanwhile")])
+        await ask("erase", "ann")
+        count = erasure._count
+
+        async def count_and_commit(*asked):
+            await late.commit()  # behind the look at what there is
+            return await count(*asked)
+
+        monkeypatch.setattr(erasure, "_count", count_and_commit)
+        await drain()
+        await late.set_autocommit(True)
+    assert await truth() == {"s": {"ann": 7, "bob": 1}}
+    assert await rows("select key from idempotency_keys") == [("meanwhile",)]
+
+
 async def test_voids_of_one_player_count_that_player_once(add, drain, ask, rows, truth, monkeypatch):
     counted = []
 
@@ -214,7 +237,7 @@ async def test_erasing_a_player_of_large_batches_looks_at_each_key_once(drain, a
         await ledger.append(conn, [Score("s", "bob", 1, "kept")])
     await drain()
     async with pool.connection() as conn:
-        asked = {"season_id": "s", "user_id": "ann", "before": 2**62}
+        asked = {"season_id": "s", "user_id": "ann", "scores": await sent(conn)}
         await conn.execute("set enable_bitmapscan = on")
         async with conn.transaction(force_rollback=True):
             plan = await (await conn.execute("explain (analyze, format json) " + erasure._KEYS, asked)).fetchone()
@@ -223,6 +246,12 @@ async def test_erasing_a_player_of_large_batches_looks_at_each_key_once(drain, a
     await ask("erase", "ann")
     await drain()
     assert await rows("select key from idempotency_keys") == [("kept",)]
+
+
+async def sent(conn):
+    return [
+        row[0] for row in await (await conn.execute("select id from score_events where user_id = 'ann'")).fetchall()
+    ]
 
 
 def rows_read(node):

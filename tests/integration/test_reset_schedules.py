@@ -294,6 +294,16 @@ async def test_the_end_of_a_season_is_noted_once_where_somebody_asks_for_it(http
     assert await ask("select * from season_ends") == []
 
 
+async def test_an_end_that_came_before_a_reset_is_not_that_of_the_epoch_behind_it(http, pool, ask):
+    """Reset in the moment between the two: nobody had noted it yet."""
+    await put(http, endsAt=(now() + HOUR).isoformat(), resets=MONDAYS)
+    await ask("update seasons set ends_at = now() - interval '1 second' returning 1")
+    await ask("update season_ends set due_at = now() - interval '1 second' returning 1")
+    await http.delete(SEASON)
+    await SeasonEnds(pool, lambda _step: None).run()
+    assert await ask("select epoch, reason from season_epochs") == [(1, "reset")]
+
+
 @pytest.mark.parametrize(
     ("query", "index"),
     [(reset_schedules.DUE, "reset_schedules_next_at_idx"), (rewards.ENDED, "season_ends_due_at_idx")],

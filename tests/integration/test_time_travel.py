@@ -321,3 +321,26 @@ async def test_a_player_who_is_erased_meanwhile_is_in_no_snapshot(add, pool, set
         await Snapshots(pool, snapshot_connection(settings), 1, erase).run()
         assert other.execute("select from snapshots").fetchall() == []
         assert other.execute("select from snapshot_standings").fetchall() == []
+
+
+async def test_players_who_are_erased_stop_no_snapshots(http, pool, settings, drain):
+    """The distance to the next one goes by their number, and may fall below what was counted."""
+    names = [f"p{number}" for number in range(40)]
+    for name in names:
+        await post(http, name, delta=1)
+    await drain()
+    keeper = Snapshots(pool, snapshot_connection(settings), 2, lambda _step: None)
+    await keeper.run()
+    for name in names[20:29]:  # of the ten that make the next one
+        await post(http, name, delta=1)
+    await drain()
+    await keeper.run()
+    for name in names[:12]:
+        await http.delete(f"{SEASON}/users/{name}?reason=test")
+    await post(http, path="/v1/seasons/other", delta=1)
+    await post(http, "bob", path="/v1/seasons/other", delta=1)
+    await drain()
+    await keeper.run()
+    async with pool.connection() as conn:
+        found = await (await conn.execute("select season_id, players from snapshots order by snapshot_id")).fetchall()
+    assert sorted(found) == [("other", 2), ("race", 28), ("race", 28)]
