@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -68,22 +68,21 @@ def worker_connection(settings: ServiceSettings) -> str:
 
 
 def snapshot_connection(settings: ServiceSettings) -> str:
-    """How snapshots are made: by a session that may take its time, and holds no lock but at its end."""
-    return connection_settings(
-        settings.postgres_dsn,
-        "snapshots",
-        statement_ms=_SNAPSHOT_STATEMENT_SECONDS * 1000,
-        lock_ms=5000,
-        idle_in_transaction_ms=15_000,
-    )
+    """How snapshots are made."""
+    return _patient_connection(settings, "snapshots", _SNAPSHOT_STATEMENT_SECONDS)
 
 
 def sealing_connection(settings: ServiceSettings) -> str:
     """How it connects where one statement goes through the ledger of a whole epoch."""
+    return _patient_connection(settings, "worker", _SEALING_STATEMENT_SECONDS)
+
+
+def _patient_connection(settings: ServiceSettings, process: str, statement_seconds: int) -> str:
+    """Of a session that may take its time, and holds no season's lock but at its end."""
     return connection_settings(
         settings.postgres_dsn,
-        "worker",
-        statement_ms=_SEALING_STATEMENT_SECONDS * 1000,
+        process,
+        statement_ms=statement_seconds * 1000,
         lock_ms=5000,
         idle_in_transaction_ms=15_000,
     )
@@ -125,6 +124,23 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
     )
     secret = settings.webhook_secret
     post = WebhookPost(secrets_in(secret.get_secret_value()) if secret else (), settings.webhook_targets)
+    periodic: list[tuple[float, Callable[[], Awaitable[float | None]]]] = [
+        (_FLOOR_SECONDS, FloorSweep(pool, floor).run),
+        (settings.audit_interval_ms / 1000, Audit(pool, projection).run),
+        (_SWEEP_SECONDS, Sweep(pool, projection, reach).run),
+        (_INDEX_SECONDS, PlayerIndex(pool).run),
+        (_SEAL_SECONDS, Sealer(pool, sealing_pool, reach).run),
+        (_SCHEDULES_SECONDS, ScheduledResets(pool, projection, reach).run),
+        (_SCHEDULES_SECONDS, SeasonEnds(pool, reach).run),
+        (_DELIVERIES_SECONDS, Deliveries(pool, post, reach).run),
+        (_FIGURES_SECONDS, metrics.run),
+        (_PURGE_SECONDS, purge.run),
+    ]
+    if settings.scrub_players_per_second:
+        periodic.append((_SCRUB_SECONDS, Scrub(pool, projection, settings.scrub_players_per_second, stop).run))
+    if settings.snapshot_events:
+        kept = Snapshots(pool, snapshot_connection(settings), settings.snapshot_events, reach)
+        periodic.append((_SNAPSHOTS_SECONDS, kept.run))
     health = health_server(pool, client, lambda: loop.last_turn, metrics.text, settings)
     try:
         await pool.open()
@@ -133,24 +149,7 @@ async def run_worker(settings: ServiceSettings, stop: asyncio.Event) -> None:
             batches = tasks.create_task(loop.run(stop))
             serving = tasks.create_task(health.serve())
             listening = tasks.create_task(follow_wakeups(listener, hint.set))
-            upkeep = [
-                tasks.create_task(every(_FLOOR_SECONDS, FloorSweep(pool, floor).run, stop)),
-                tasks.create_task(every(settings.audit_interval_ms / 1000, Audit(pool, projection).run, stop)),
-                tasks.create_task(every(_SWEEP_SECONDS, Sweep(pool, projection, reach).run, stop)),
-                tasks.create_task(every(_INDEX_SECONDS, PlayerIndex(pool).run, stop)),
-                tasks.create_task(every(_SEAL_SECONDS, Sealer(pool, sealing_pool, reach).run, stop)),
-                tasks.create_task(every(_SCHEDULES_SECONDS, ScheduledResets(pool, projection, reach).run, stop)),
-                tasks.create_task(every(_SCHEDULES_SECONDS, SeasonEnds(pool, reach).run, stop)),
-                tasks.create_task(every(_DELIVERIES_SECONDS, Deliveries(pool, post, reach).run, stop)),
-                tasks.create_task(every(_FIGURES_SECONDS, metrics.run, stop)),
-                tasks.create_task(every(_PURGE_SECONDS, purge.run, stop)),
-            ]
-            if settings.scrub_players_per_second:
-                scrub = Scrub(pool, projection, settings.scrub_players_per_second, stop)
-                upkeep.append(tasks.create_task(every(_SCRUB_SECONDS, scrub.run, stop)))
-            if settings.snapshot_events:
-                kept = Snapshots(pool, snapshot_connection(settings), settings.snapshot_events, reach)
-                upkeep.append(tasks.create_task(every(_SNAPSHOTS_SECONDS, kept.run, stop)))
+            upkeep = [tasks.create_task(every(seconds, task, stop)) for seconds, task in periodic]
             log.info("worker started", batch_size=settings.outbox_batch_size, poll_ms=settings.outbox_poll_ms)
             await stop.wait()
             asyncio.get_running_loop().call_later(_FINISH_SECONDS + 0.5, _leave)
