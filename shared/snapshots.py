@@ -19,27 +19,47 @@ from shared.postgres import Connection
 from shared.scores import Rules, SeasonId, UserId
 from shared.settling import settle
 
-# Seasons that had a batch since, with their last snapshot. A walk of the primary key, a page at a time.
-ACTIVE: Final = """
-select season.season_id, season.epoch, coalesce(taken.low_id, 0), coalesce(taken.players, 0)
+_WITH_LAST: Final = """
+select season.season_id, season.epoch, coalesce(taken.as_of, timestamptz 'epoch'), coalesce(taken.low_id, 0),
+  coalesce(taken.players, 0)
 from seasons as season left join lateral (
-  select low_id, players from snapshots
+  select as_of, low_id, players from snapshots
   where season_id = season.season_id and epoch = season.epoch order by as_of desc limit 1
 ) as taken on true
-where season.season_id > %s and season.token > %s order by season.season_id limit %s
-"""
+where"""
+
+# Seasons that had a batch since, with their last snapshot. A walk of the primary key, a page at a time.
+ACTIVE: Final = f"{_WITH_LAST} season.season_id > %s and season.token > %s order by season.season_id limit %s"
+
+_OF_SEASON: Final = f"{_WITH_LAST} season.season_id = %s"
 
 COUNT: Final = """
 select count(*), max(id) from (
-  select id from score_events where season_id = %s and epoch = %s and id > %s order by id limit %s
+  select id from score_events
+  where season_id = %s and epoch = %s and id > %s and created_at > %s order by id limit %s
 ) as later
 """
 
 _LAST_ID: Final = "(select case when is_called then last_value else last_value - 1 end from score_events_id_seq)"
 
-# Scores that come later have higher ids than the sequence has given out before their time; some of a large batch carry
-# a time that is some milliseconds ahead.
-_BEGIN: Final = f"select {_LAST_ID}, clock_timestamp() + interval '1 second'"
+# When a score came, or the last one before it that is still there. Of all later ones the lowest id, less one, and of
+# those until then the highest: ids and times of concurrent commits are not in the same order.
+_BEGIN: Final = f"""
+select moment, coalesce((
+    select id from score_events as event
+    where event.season_id = %(season_id)s and event.epoch = %(epoch)s and event.id > %(after)s
+      and event.created_at > moment order by id limit 1
+  ), {_LAST_ID} + 1) - 1, (
+    select id from score_events as event
+    where event.season_id = %(season_id)s and event.epoch = %(epoch)s and event.id > %(after)s
+      and event.created_at <= moment order by id desc limit 1)
+from (
+  select created_at as moment from score_events
+  where season_id = %(season_id)s and epoch = %(epoch)s and id > %(after)s and id <= %(last_id)s
+    and created_at > %(since)s
+  order by id desc limit 1
+) as last
+"""  # noqa: S608 - constants
 
 _LOCK: Final = "select pg_try_advisory_lock(hashtext('snapshots'), hashtext(%s))"
 
@@ -128,10 +148,12 @@ def _nothing(_step: str) -> None:
 
 
 class Active(NamedTuple):
-    """A season that had scores. Of its last snapshot: which ids came later, and of how many players it is."""
+    """A season that had scores. Of its last snapshot: its moment, which ids came later, and of how many players it
+    is."""
 
     season_id: SeasonId
     epoch: int
+    as_of: dt.datetime
     low_id: int
     players: int
 
@@ -141,54 +163,73 @@ async def active(conn: Connection, after: str, since_token: int, limit: int) -> 
     return [Active(*row) for row in await (await conn.execute(ACTIVE, (after, since_token, limit))).fetchall()]
 
 
-async def count(conn: Connection, season_id: SeasonId, epoch: int, after: int, limit: int) -> tuple[int, int]:
-    """How many scores have ids above `after`, `limit` at most, and the highest id of them."""
-    row = await (await conn.execute(COUNT, (season_id, epoch, after, limit))).fetchone()
+async def of_season(conn: Connection, season_id: SeasonId) -> Active:
+    """The season as it is now."""
+    row = await (await conn.execute(_OF_SEASON, (season_id,))).fetchone()
+    assert row is not None  # seasons are never deleted
+    return Active(*row)
+
+
+async def count(conn: Connection, season: Active, after: int, limit: int) -> tuple[int, int]:
+    """How many scores that came since its last snapshot have ids above `after`, `limit` at most, and the highest id of
+    them."""
+    asked = (season.season_id, season.epoch, after, season.as_of, limit)
+    row = await (await conn.execute(COUNT, asked)).fetchone()
     assert row is not None
     return int(row[0]), int(row[1] or after)
 
 
-async def make(conn: Connection, season_id: SeasonId, low_id: int, reach: Reach = _nothing) -> int | None:
-    """Keep the season's standings as of now, in so far as nobody else does; returns of how many players.
+async def make(conn: Connection, season: Active, last_id: int, reach: Reach = _nothing) -> int | None:
+    """Keep the season's standings as of when the score of that id came, which may be long ago, in so far as nobody else
+    does; returns of how many players.
 
-    None: another worker is at it, or was since the last snapshot had that `low_id`; or a player was just being erased.
-    `conn` is in autocommit. Holds the season's lock for the length of its commit.
+    None: another worker is at it, or was since `season` was read; or there are no such scores any more, or a player was
+    just being erased. `conn` is in autocommit. Holds the season's lock for the length of its commit.
     """
+    season_id = season.season_id
     if not await _one(conn, _LOCK, (season_id,)):
         return None
     try:
-        return await _make(conn, season_id, low_id, reach)
+        return await _make(conn, season, last_id, reach)
     finally:
         if not conn.broken:
             await conn.execute(_UNLOCK, (season_id,))
 
 
-async def _make(conn: Connection, season_id: SeasonId, low_id: int, reach: Reach) -> int | None:
-    row = await (await conn.execute(_BEGIN)).fetchone()
-    assert row is not None
-    new_low_id, moment = row
-    await settle(conn, moment)
-    high_id = await _one(conn, f"select {_LAST_ID}")
-    return await keep(conn, season_id, moment, after=low_id, low_id=new_low_id, high_id=high_id, reach=reach)
+async def _make(conn: Connection, season: Active, last_id: int, reach: Reach) -> int | None:
+    # Whatever is committed later has a higher id than all that is there then.
+    await settle(conn, await _one(conn, "select clock_timestamp()"))
+    asked = {
+        "season_id": season.season_id,
+        "epoch": season.epoch,
+        "since": season.as_of,
+        "after": season.low_id,
+        "last_id": last_id,
+    }
+    row = await (await conn.execute(_BEGIN, asked)).fetchone()
+    if row is None:
+        return None
+    moment, low_id, high_id = row
+    return await keep(conn, season, moment, low_id=low_id, high_id=high_id, reach=reach)
 
 
 async def keep(
     conn: Connection,
-    season_id: SeasonId,
+    season: Active,
     moment: dt.datetime,
     *,
-    after: int,
     low_id: int,
     high_id: int,
     reach: Reach = _nothing,
 ) -> int | None:
     """Keep the standings as of a moment that is settled. Scores of later have ids above `low_id`, those of until then
-    none above `high_id`. `after`: the `low_id` of the snapshot before. Returns as `make`."""
+    none above `high_id`. Returns as `make`."""
+    season_id = season.season_id
     row = await (await conn.execute(_SEASON, (season_id,))).fetchone()
     assert row is not None
     floor, epoch, *rules = row
     then = await from_snapshot(conn, Then(season_id, moment, epoch, Rules(*rules)))
-    if then.snapshot.low_id != after:
+    if (epoch, then.snapshot.low_id) != (season.epoch, season.low_id):
         return None
     asked = {**then.parameters(), "hidden_at": LONG_AGO, "high_id": high_id, "new_low_id": low_id}
     async with conn.transaction() as transaction:

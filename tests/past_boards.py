@@ -51,7 +51,7 @@ class History:
         self.conn, self.season_id, self.rules, self.rng = conn, season_id, rules, rng
         self.now, self.epoch, self.epochs = START, 1, [(START, 1)]
         self.moments = [START - STEP, START]
-        self.snapshots, self.low_id = 0, 0
+        self.snapshots = 0
 
     async def begin(self):
         query = "insert into seasons (season_id, aggregation, sort_order, windows, tie_break, created_at)"
@@ -146,17 +146,28 @@ class History:
         return last
 
     async def keep(self):
+        await (self.keep_now() if self.rng.random() < 0.5 else self.keep_then())
+
+    async def keep_then(self):
+        """As of a score that may have come long ago, and have been given up since."""
+        season = await snapshots.of_season(self.conn, self.season_id)
+        query = "select id from score_events where season_id = %s and epoch = %s and created_at > %s"
+        asked = (self.season_id, self.epoch, season.as_of)
+        if found := await (await self.conn.execute(query, asked)).fetchall():
+            assert await snapshots.make(self.conn, season, self.rng.choice(found)[0]) is not None
+            self.snapshots += 1
+
+    async def keep_now(self):
         """Scores that come while it begins are in it, and above its lowest id."""
         last = await self.last_id()
         if self.rng.random() < 0.5:
             await self.scores()
         self.now += STEP
         high_id = await self.last_id() + self.rng.randint(0, 2)
-        made = await snapshots.keep(
-            self.conn, self.season_id, self.now, after=self.low_id, low_id=last, high_id=high_id
-        )
+        season = await snapshots.of_season(self.conn, self.season_id)
+        made = await snapshots.keep(self.conn, season, self.now, low_id=last, high_id=high_id)
         assert made is not None
-        self.low_id, self.snapshots = last, self.snapshots + 1
+        self.snapshots += 1
 
     async def erase(self):
         """All that the player has sent, or all but the last score."""
@@ -179,7 +190,7 @@ class History:
             (self.season_id, self.epoch, *self.rules[:4], self.epochs[-1][0], self.now - STEP, self.now),
         )
         await self.conn.execute("update seasons set epoch = epoch + 1 where season_id = %s", (self.season_id,))
-        self.epoch, self.low_id = self.epoch + 1, 0
+        self.epoch += 1
         self.epochs.append((self.now, self.epoch))
 
     async def board_at(self, moment):

@@ -40,7 +40,8 @@ async def large_season(pool):
         )
         await conn.execute(add, (START, 1, 20_000))
         (last,) = await (await conn.execute("select max(id) from score_events")).fetchone()
-        assert await snapshots.keep(conn, "s", START + STEP, after=0, low_id=last, high_id=last) == 20_000
+        season = await snapshots.of_season(conn, "s")
+        assert await snapshots.keep(conn, season, START + STEP, low_id=last, high_id=last) == 20_000
         await conn.execute(add, (START + 2 * STEP, 1, 200))
         await conn.execute("update score_events set voided_at = %s where id = %s", (START + 2 * STEP, last))
         await conn.execute(
@@ -102,9 +103,10 @@ async def add_scores(conn, at, players, delta=1, status=None):
     )
 
 
-async def keep(conn, at, after=0):
+async def keep(conn, at):
     (last,) = await (await conn.execute("select max(id) from score_events")).fetchone()
-    assert await snapshots.keep(conn, "s", at, after=after, low_id=last, high_id=last) is not None
+    season = await snapshots.of_season(conn, "s")
+    assert await snapshots.keep(conn, season, at, low_id=last, high_id=last) is not None
     return last
 
 
@@ -130,7 +132,7 @@ async def test_nobody_is_counted_anew_for_a_score_that_stays_failed(pool):
         await conn.execute("analyze score_events, outbox, snapshots, snapshot_standings")
         moment = START + 3 * STEP
         assert await recounted(conn, moment) == (1, 3000, 0)
-        assert await keep(conn, START + 3 * STEP, last) > last
+        assert await keep(conn, START + 3 * STEP) > last
         assert await recounted(conn, START + 4 * STEP) == (1, 3000, 0)
         await conn.execute("delete from outbox where user_id in ('u1', 'u2')")
         assert await recounted(conn, START + 4 * STEP) == (21, 3000, 2)

@@ -310,6 +310,42 @@ async def test_the_worker_keeps_a_snapshot_after_so_many_scores(http, pool, sett
     assert await kept() == []
 
 
+async def test_what_is_due_while_snapshots_rest_is_made_later_of_the_same_moments(
+    http, pool, settings, now, drain, monkeypatch
+):
+    """Whether or not scores still come by then; each takes half a second here, and is followed by none for 9.5."""
+    # Longer ago than any of these scores: who is not due when looked at is not looked at again.
+    monkeypatch.setattr("worker.snapshots._LOOK_BACK_MICROSECONDS", -60_000_000)
+    seconds, told = 0.0, []
+
+    def clock():
+        nonlocal seconds
+        seconds += 0.5
+        return seconds
+
+    async def kept():
+        async with pool.connection() as conn:
+            return [at for (at,) in await (await conn.execute("select as_of from snapshots order by as_of")).fetchall()]
+
+    keeper = Snapshots(pool, snapshot_connection(settings), 3, lambda _step: None, clock)
+    for number in range(11):
+        await post(http, f"p{number % 4}", delta=number + 1)
+        told.append((await now(), players(await get(http, "top", asOf=await now()))))
+        if number == 2:
+            await drain()
+            await keeper.run()
+    await drain()
+    async with pool.connection() as conn:
+        found = await (await conn.execute("select created_at from score_events order by id")).fetchall()
+    moments = [at for (at,) in found]
+    for due in (1, 1, 1, 2, 2, 3):
+        assert await kept() == moments[2::3][:due]
+        await keeper.run()
+        seconds += 5.0
+    assert await kept() == moments[2::3]
+    assert [players(await get(http, "top", asOf=at)) for at, _ in told] == [board for _, board in told]
+
+
 async def test_a_player_who_is_erased_meanwhile_is_in_no_snapshot(add, pool, settings, drain):
     await add(("race", "ann", 5), ("race", "bob", 7))
     await drain()
@@ -329,8 +365,8 @@ async def test_players_who_are_erased_stop_no_snapshots(http, pool, settings, dr
     for name in names:
         await post(http, name, delta=1)
     await drain()
-    keeper = Snapshots(pool, snapshot_connection(settings), 2, lambda _step: None)
-    await keeper.run()
+    await Snapshots(pool, snapshot_connection(settings), 40, lambda _step: None).run()
+    keeper = Snapshots(pool, snapshot_connection(settings), 2, lambda _step: None, clock=lambda: 0.0)
     for name in names[20:29]:  # of the ten that make the next one
         await post(http, name, delta=1)
     await drain()
