@@ -39,14 +39,18 @@ join seasons as season on season.season_id = event.season_id and season.epoch = 
 where event.id = any(%s::bigint[]) and season.aggregation = '{aggregation}' and season.sort_order = '{order}'
   and season.windows = {windows} and season.tie_break = '{tie_break}' and season.hides = {hides}"""
 
+# No window has a value. A new row is longer by this than those that take its place, so that pages which new players
+# have filled are emptier in the end than their fill factor says: PostgreSQL tidies up a fuller one at each access.
+_ROOM: Final = "'{{null}}'::bigint[]"
+
 _SUM: Final = f"""
-insert into standings as standing (season_id, epoch, user_id, score, token)
-select event.season_id, event.epoch, event.user_id, sum(event.delta)::bigint, season.token
+insert into standings as standing (season_id, epoch, user_id, score, token, windows)
+select event.season_id, event.epoch, event.user_id, sum(event.delta)::bigint, season.token, {_ROOM}
 {_CURRENT}
 group by event.season_id, event.epoch, event.user_id, season.token
 order by event.season_id, event.epoch, event.user_id
 on conflict (season_id, epoch, user_id) do update
-set score = coalesce(standing.score, 0) + excluded.score, token = excluded.token
+set score = coalesce(standing.score, 0) + excluded.score, token = excluded.token, windows = null
 returning {{columns}}
 """
 
@@ -57,12 +61,13 @@ with event as (
   select event.season_id, event.epoch, event.user_id, event.delta as score, {MOMENT} as at, event.id, season.token
   {_CURRENT}
 )
-insert into standings as standing (season_id, epoch, user_id, score, reached_at, reached_by, token)
-select distinct on (season_id, epoch, user_id) season_id, epoch, user_id, score, at, id, token
+insert into standings as standing (season_id, epoch, user_id, score, reached_at, reached_by, token, windows)
+select distinct on (season_id, epoch, user_id) season_id, epoch, user_id, score, at, id, token, {_ROOM}
 from event
 order by season_id, epoch, user_id, {{preference}}
 on conflict (season_id, epoch, user_id) do update
-set score = excluded.score, reached_at = excluded.reached_at, reached_by = excluded.reached_by, token = excluded.token
+set score = excluded.score, reached_at = excluded.reached_at, reached_by = excluded.reached_by, token = excluded.token,
+  windows = null
 where standing.score is null or standing.reached_by is null or {{counts_more}}
 returning {{columns}}
 """  # noqa: S608 - constants

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-REVISION: Final = "0025"
+REVISION: Final = "0026"
 
 SchemaState = Literal["ok", "missing"]
 

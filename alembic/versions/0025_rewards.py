@@ -71,7 +71,7 @@ _IN_USE = {
 def downgrade() -> None:
     for rows, reason in _IN_USE.items():
         if op.get_bind().scalar(sa.text(f"select exists ({rows})")):
-            raise RuntimeError(f"{reason}, so nothing is changed")
+            raise RuntimeError(f"{reason}, so nothing of it is taken back")
     op.drop_table("deliveries")
     op.drop_table("epoch_hooks")
     op.drop_table("reward_hooks")

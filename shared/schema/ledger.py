@@ -167,8 +167,9 @@ standings = Table(
     # batches of seasons without windows 5 to 9 % slower.
     Column("windows", ARRAY(BigInteger)),
     CheckConstraint(f"score between -{MAX_SCORE} and {MAX_SCORE}", name="score"),
-    # Scores change in place: room on the page keeps those updates heap-only.
-    postgresql_with={"fillfactor": "70", **EAGER_VACUUM},
+    # Scores change in place: room on the page keeps those updates heap-only. What new rows leave when their first
+    # update takes their place (`shared.folds`) is room as well, which the fill factor does not count.
+    postgresql_with={"fillfactor": "80", **EAGER_VACUUM},
     comment="The ledger folded: one absolute score per player; token = the batch that changed it last.",
 )
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from conftest import CrashError, crashing_at
 
-from shared import keys, ledger, outbox, seasons
+from shared import keys, ledger, outbox, seasons, standings
 from shared.projection import Projection
 from shared.reconciliation import reconcile
 from shared.scores import MAX_SCORE, Score
@@ -174,6 +174,23 @@ async def test_a_batch_gives_up_a_season_held_elsewhere(add, applier, pool):
         with pytest.raises(SeasonsLockedError) as locked:
             await applier.apply(floor=0, paused=[])
     assert set(locked.value.season_ids) == {"held", "free"}
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "best", "latest"])
+async def test_a_new_standing_leaves_room_on_its_page(add, drain, pool, aggregation):
+    """For the rows that take its place, which are shorter; nothing is in it."""
+    async with pool.connection() as conn:
+        await conn.execute("insert into seasons (season_id, aggregation) values ('s', %s)", (aggregation,))
+        sizes = []
+        for score in (5, 6, 7):
+            await add(Score("s", "ann", score, absolute=aggregation != "sum"))
+            await drain()
+            row = await conn.execute("select pg_column_size(standing.*) from standings as standing")
+            sizes += await row.fetchone()
+            async with conn.transaction(force_rollback=True):
+                (told,) = await standings.touch_players(conn, "s", ["ann"])
+            assert set(told[5:]) == {None}
+    assert sizes[1:] == [sizes[0] - 29] * 2
 
 
 async def test_an_epoch_is_taken_at_commit_not_at_arrival(pool, add, drain, truth):
