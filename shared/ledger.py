@@ -26,6 +26,8 @@ _REFUSAL = """
 # is not as far behind it as its place. All of them, listed, would lengthen the statement by a twentieth.
 _OUT_OF_LINE = "place = 1 or id - place <> (select id - place from incoming where place = 1)"
 
+_EVENT: Final = "season_id, epoch, user_id, delta, created_at, occurred_at"
+
 # One statement: one round trip and one plan for any number of rows (60,000 rows/s in batches of 32 where single inserts
 # reach 4,700). The event takes its season's epoch as of now; an unknown season leaves it null, which the NOT NULL
 # constraint refuses, so that the statement inserts all rows or none. What a season refuses is passed over, and comes
@@ -49,10 +51,9 @@ with incoming as materialized (
 ), entry as (
   insert into score_events (season_id, epoch, id, user_id, delta, created_at, occurred_at) overriding system value
   select season_id, epoch, id, user_id, delta, created_at, occurred_at from incoming where refusal is null
-  returning id, season_id, epoch, user_id, delta, created_at, occurred_at
 ), event as (
-  insert into outbox (id, event_type, season_id, epoch, user_id, delta, created_at, occurred_at)
-  select id, 'score', season_id, epoch, user_id, delta, created_at, occurred_at from entry
+  insert into outbox (id, event_type, {_EVENT})
+  select id, 'score', {_EVENT} from incoming where refusal is null
 )
 select place, id, refusal is null, refusal, epoch from incoming where refusal is not null or {_OUT_OF_LINE}
 """  # noqa: S608 - made of constants
@@ -83,10 +84,9 @@ with incoming as materialized (
 ), entry as (
   insert into score_events (season_id, epoch, id, user_id, delta, created_at, occurred_at) overriding system value
   select season_id, epoch, id, user_id, delta, created_at, occurred_at from taken
-  returning id, season_id, epoch, user_id, delta, created_at, occurred_at
 ), event as (
-  insert into outbox (id, event_type, season_id, epoch, user_id, delta, created_at, occurred_at)
-  select id, 'score', season_id, epoch, user_id, delta, created_at, occurred_at from entry
+  insert into outbox (id, event_type, {_EVENT})
+  select id, 'score', {_EVENT} from taken
 )
 select place, id, is_taken, refusal, epoch
 from (select *, id in (select id from taken) as is_taken from incoming offset 0) as incoming
@@ -101,12 +101,8 @@ def _traced(statement: str) -> str:
         ("absolute, epoch, occurred_at", "absolute, epoch, occurred_at, traceparent"),
         ("given.occurred_at", "given.occurred_at, nullif(given.traceparent, '') as traceparent"),
         (
-            "delta, created_at, occurred_at)\n  select id, 'score'",
-            "delta, created_at, occurred_at, traceparent)\n  select id, 'score'",
-        ),
-        (
-            "occurred_at from entry",
-            "occurred_at, traceparent from entry join (select id, traceparent from incoming) as traced using (id)",
+            f"{_EVENT})\n  select id, 'score', {_EVENT}",
+            f"{_EVENT}, traceparent)\n  select id, 'score', {_EVENT}, traceparent",
         ),
     ):
         assert statement.count(plain) == 1, plain
