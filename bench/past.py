@@ -90,8 +90,10 @@ async def run(players: int, later: Sequence[int], rules: Sequence[str], requests
         await stack.conn.execute(insert, (SEASON, *rules))
         await stack.conn.execute(_PLAYERS, (SEASON, players))
         await stack.conn.execute("vacuum analyze score_events")
+        print(f"{'ms':<26}{'median':>9}{'most':>9}\n no snapshot yet, {players:,} scores")
         before = await now(stack)
-        print(f"first snapshot of {players:,} players: {await snapshot(stack):.1f} s")
+        await ask_all(stack, players, before, before, 1)
+        print(f"\nfirst snapshot of {players:,} players: {await snapshot(stack):.1f} s")
         first = await now(stack)
         await stack.conn.execute(_SCORES, (SEASON, players, 50_000))
         print(f"next one, 50,000 scores later: {await snapshot(stack):.1f} s")
@@ -101,8 +103,6 @@ async def run(players: int, later: Sequence[int], rules: Sequence[str], requests
             (size, rows) = await stack.ask(f"select pg_total_relation_size('{table}'), count(*) from {table}")
             print(f"{table}: {size / rows:.0f} bytes a row")
         print(f"\n{'ms':<26}{'median':>9}{'most':>9}")
-        print(f" no snapshot yet, {players:,} scores")
-        await ask_all(stack, players, before, before, 1)
         for scores in (0, *later):
             if scores:
                 await stack.conn.execute(_SCORES, (SEASON, players, scores))
