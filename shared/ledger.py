@@ -26,6 +26,7 @@ _REFUSAL = """
 # is not as far behind it as its place. All of them, listed, would lengthen the statement by a twentieth.
 _OUT_OF_LINE = "place = 1 or id - place <> (select id - place from incoming where place = 1)"
 
+# What the ledger and the outbox say of a score, beside its id.
 _EVENT: Final = "season_id, epoch, user_id, delta, created_at, occurred_at"
 
 # One statement: one round trip and one plan for any number of rows (60,000 rows/s in batches of 32 where single inserts
@@ -49,8 +50,8 @@ with incoming as materialized (
   ) as given
   left join seasons on seasons.season_id = given.season_id
 ), entry as (
-  insert into score_events (season_id, epoch, id, user_id, delta, created_at, occurred_at) overriding system value
-  select season_id, epoch, id, user_id, delta, created_at, occurred_at from incoming where refusal is null
+  insert into score_events (id, {_EVENT}) overriding system value
+  select id, {_EVENT} from incoming where refusal is null
 ), event as (
   insert into outbox (id, event_type, {_EVENT})
   select id, 'score', {_EVENT} from incoming where refusal is null
@@ -82,8 +83,8 @@ with incoming as materialized (
 ), taken as (
   select * from incoming where refusal is null and (key is null or id in (select event_id from fresh))
 ), entry as (
-  insert into score_events (season_id, epoch, id, user_id, delta, created_at, occurred_at) overriding system value
-  select season_id, epoch, id, user_id, delta, created_at, occurred_at from taken
+  insert into score_events (id, {_EVENT}) overriding system value
+  select id, {_EVENT} from taken
 ), event as (
   insert into outbox (id, event_type, {_EVENT})
   select id, 'score', {_EVENT} from taken
