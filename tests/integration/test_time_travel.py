@@ -346,6 +346,37 @@ async def test_what_is_due_while_snapshots_rest_is_made_later_of_the_same_moment
     assert [players(await get(http, "top", asOf=at)) for at, _ in told] == [board for _, board in told]
 
 
+async def test_a_score_that_came_before_the_last_snapshot_is_not_counted_for_the_next(pool, settings):
+    """Though its id is higher than that of one that came later: commits are not in the order of their ids."""
+
+    async def add(conn, *seconds):
+        for second in seconds:
+            query = (
+                "insert into score_events (season_id, epoch, user_id, delta, created_at) values ('s', 1, 'ann', 1, %s)"
+            )
+            await conn.execute(query, (at[second],))
+
+    async def kept(conn):
+        return [
+            found for (found,) in await (await conn.execute("select as_of from snapshots order by as_of")).fetchall()
+        ]
+
+    at = [dt.datetime(2026, 3, 1, 0, 0, second, tzinfo=dt.UTC) for second in range(10)]
+    keeper = Snapshots(pool, snapshot_connection(settings), 2, lambda _step: None, clock=lambda: 0.0)
+    async with pool.connection() as conn:
+        await conn.execute("insert into seasons (season_id, token, created_at) values ('s', 1, %s)", (at[0],))
+        await add(conn, 1, 3, 5, 2)
+        await keeper.run()
+        await keeper.run()
+        assert await kept(conn) == [at[3]]
+        season = await snapshots.of_season(conn, "s")
+        (late,) = await (await conn.execute("select max(id) from score_events")).fetchone()
+        assert (season.low_id, await snapshots.count(conn, season, season.low_id, 10)) == (late - 2, (1, late - 1))
+        # As if the one that made it due were erased: the last one before it that came since then.
+        assert await snapshots.make(conn, season, late) == 1
+        assert await kept(conn) == [at[3], at[5]]
+
+
 async def test_a_player_who_is_erased_meanwhile_is_in_no_snapshot(add, pool, settings, drain):
     await add(("race", "ann", 5), ("race", "bob", 7))
     await drain()
