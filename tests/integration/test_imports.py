@@ -323,10 +323,15 @@ async def test_a_file_that_changes_meanwhile_is_told(settings, monkeypatch):
         await imports.load(settings, Source(raw, "f", "ndjson"), "race", Choice("sum"), Manner())
 
 
-async def test_it_waits_for_workers_where_that_is_asked_for(load, drain, eventually, http):
+async def test_it_waits_for_workers_where_that_is_asked_for(load, pool, drain, eventually, http):
     loading = asyncio.create_task(load(lines(*SIXTY), wait=True, backlog=10))
+    await eventually("select from outbox where status = 'pending' having count(*) > 10")
+    await asyncio.wait([loading], timeout=0.5)  # what did not wait would be through by then
+    async with pool.connection() as conn:
+        query = "select count(*) from outbox where status = 'pending'"
+        assert await (await conn.execute(query)).fetchone() == (14,)  # the second seven went beyond ten
     while not loading.done():
         await eventually("select from outbox where status = 'pending' union all select from imports where lines = 60")
-        assert await drain() <= 17
+        await drain()
     assert (await loading).shown
     assert (await top(http))[0] == ("p59", 59)
