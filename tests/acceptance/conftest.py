@@ -25,7 +25,7 @@ from ports import free_port
 from cli.migrations import ROOT
 from shared.settings import Settings
 
-_PATIENCE_SECONDS = 40.0
+_PATIENCE_SECONDS = 120.0
 _POLL_SECONDS = 0.03
 
 

@@ -29,7 +29,7 @@ NOT_CHECKED = [
 ]
 
 
-@pytest.mark.timeout(120 + EXAMPLES)
+@pytest.mark.timeout(400 + EXAMPLES)
 async def test_the_service_keeps_to_its_document(settings, tmp_path, eventually, truth):
     stop = asyncio.Event()
     # The worker has no secret of webhooks: nothing is sent to the receivers that are made up here.

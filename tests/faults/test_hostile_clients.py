@@ -144,7 +144,7 @@ async def honest(http, stop, turned=None):
     return stored
 
 
-@pytest.mark.timeout(120 + CASES // 50)
+@pytest.mark.timeout(400 + CASES // 50)
 async def test_thousands_of_malformed_requests(api, pool):
     sys.stdout.write(f"FUZZ_SEED={SEED} FUZZ_CASES={CASES}\n")
     stored, statuses = Counter(), Counter()

@@ -11,7 +11,6 @@ import contextlib
 import time
 
 import httpx2
-import pytest
 from conftest import CrashError, compare_everywhere, crashing_at, make_settings, serving
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -223,7 +222,6 @@ def machine_for(service):  # noqa: C901 - a state machine is a list of rules
     return Machine
 
 
-@pytest.mark.timeout(240)
 def test_any_schedule_ends_where_the_dict_does(dsn, servers):
     with asyncio.Runner() as runner:
         service = Service(runner, dsn, servers.redis_url)

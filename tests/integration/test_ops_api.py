@@ -185,7 +185,6 @@ async def season_held(pool, season_id):
         yield
 
 
-@pytest.mark.timeout(30)
 async def test_one_rebuild_at_a_time_and_a_client_that_leaves_ends_it(
     settings, monkeypatch, add, drain, pool, eventually
 ):
