@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,6 +24,7 @@ from api.direct_protocol import DirectHttpProtocol
 from api.http_protocol import KEEP_ALIVE_SECONDS, SERVER_HEADERS
 from api.process_group import ProcessGroup
 from shared import api_keys
+from shared.lifetime import end_undisturbed
 from shared.logs import configure_logs
 from shared.ports import PortTakenError, require_free
 from shared.postgres import schema_awaited, wait_for_server
@@ -40,7 +41,7 @@ def main() -> int:
     configure_logs(settings, "api")
     try:
         ready = asyncio.run(_ready(settings))
-        # uvicorn sends itself the signal again once it has stopped; and it may come before uvicorn runs.
+        # It may come before uvicorn runs.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         if not ready:
             return 0
@@ -75,12 +76,25 @@ def _serve(settings: ServiceSettings) -> None:
     )
     if config.workers > 1:
         ProcessGroup(config, [config.bind_socket()]).run()
+        end_undisturbed()
         return
-    server = uvicorn.Server(config)
-    with suppress(KeyboardInterrupt):  # it sends itself the signal again once it has stopped
-        server.run()
+    server = _Server(config)
+    server.run()
     if not server.started:
         sys.exit(1)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's own, but for its end: it would send itself the signal again once it has stopped."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle_exit)
+        try:
+            yield
+        finally:
+            end_undisturbed()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Tying a process to its parent's life: none may outlive the one that is responsible for it."""
+"""When a process ends: with the one that is responsible for it at the latest, and undisturbed once it is ending."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def die_with_parent(signal_number: signal.Signals, parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), signal_number)
+
+
+def end_undisturbed() -> None:
+    """Further SIGTERM and SIGINT change nothing. For the end of a process, when its work is done.
+
+    Python puts handlers of its own away before it ends: a signal that comes then would kill it, with another exit code.
+    Blocked they would not do: a library's threads may still be there and take them.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -12,6 +12,7 @@ import sys
 import psycopg
 import uvloop
 
+from shared.lifetime import end_undisturbed
 from shared.logs import configure_logs
 from shared.ports import PortTakenError, require_free
 from shared.postgres import schema_awaited
@@ -39,11 +40,14 @@ async def _serve(settings: ServiceSettings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if not await schema_awaited(worker_connection(settings), settings.startup_timeout_seconds, stop):
-        return
-    require_free("WORKER_HEALTH_PORT", settings.worker_health_host, settings.worker_health_port)
-    await run_worker(settings, stop)
+        # Not by the loop: it would put the default in its place in the end, which kills.
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    try:
+        if await schema_awaited(worker_connection(settings), settings.startup_timeout_seconds, stop):
+            require_free("WORKER_HEALTH_PORT", settings.worker_health_host, settings.worker_health_port)
+            await run_worker(settings, stop)
+    finally:
+        end_undisturbed()
 
 
 if __name__ == "__main__":
