@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,8 +118,11 @@ def frozen(postgres):
     """Every process of the server stopped: connections stay open, nothing is answered."""
     # Each backend is in a session of its own, so the postmaster's process group does not reach them.
     postmaster = postgres.running.pid
+    os.kill(postmaster, signal.SIGSTOP)
+    while Path(f"/proc/{postmaster}/stat").read_text().rpartition(") ")[2][0] != "T":
+        pass  # it may still have a child, which would answer
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-    for pid in (postmaster, *map(int, children)):
+    for pid in map(int, children):
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -161,14 +165,28 @@ def settings(dsn, redis, servers):  # noqa: ARG001 - emptied before the service 
 
 
 def make_settings(dsn, redis_url, **changes):
-    given = {"api_port": 0, "worker_health_port": 0, "request_timeout_ms": 3000, "startup_timeout_seconds": 5}
+    """The deadline of requests is a bound on what hangs; a test that goes by it has its own."""
+    given = {"api_port": 0, "worker_health_port": 0, "request_timeout_ms": 60_000, "startup_timeout_seconds": 5}
     return ServiceSettings(_env_file=None, postgres_dsn=dsn, redis_url=redis_url, **{**given, **changes})
+
+
+unhurried_pool = partial(create_pool, wait_seconds=60)
+"""For tests that do not go by the second within which a connection must be had."""
 
 
 @pytest.fixture
 async def pool(settings):
     """Connections as a worker has them."""
-    async with create_pool(worker_connection(settings), max_size=6, patience_seconds=60) as pool:
+    async with unhurried_pool(worker_connection(settings), max_size=6, patience_seconds=60) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def patient_pool(settings):
+    """The same for several who want the same rows: each waits for its turn, however long the others take."""
+    unbounded = "?options=-c%20lock_timeout%3D0%20-c%20statement_timeout%3D0"
+    settings = settings.model_copy(update={"postgres_dsn": settings.postgres_dsn + unbounded})
+    async with unhurried_pool(worker_connection(settings), max_size=6, patience_seconds=60) as pool:
         yield pool
 
 
@@ -240,13 +258,20 @@ async def serving(app):
 
 
 def client_of(base_url):
-    return httpx2.AsyncClient(base_url=base_url, timeout=20)
+    return httpx2.AsyncClient(base_url=base_url, timeout=120)  # the service's own deadline comes first
+
+
+def unhurried_app(settings):
+    """An API that waits for connections to PostgreSQL however long they take, where that is never away."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("api.app.create_pool", unhurried_pool)
+        return create_app(settings)
 
 
 @pytest.fixture
 async def http(settings):
     """A client of a running API."""
-    async with serving(create_app(settings)) as base_url, client_of(base_url) as client:
+    async with serving(unhurried_app(settings)) as base_url, client_of(base_url) as client:
         yield client
 
 
