@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared import batcher as batcher_module
 from shared.batcher import Batcher
 from shared.errors import DeadlineError, OverloadedError
 
@@ -38,6 +39,20 @@ class Gate:
 @pytest.fixture
 def gate():
     return Gate()
+
+
+@pytest.fixture
+async def let_pass(monkeypatch):
+    """The loop's clock stands still, but for the seconds that the test lets pass: however slow the machine is."""
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+
+    def go_on(seconds):
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(loop, "time", lambda: now)
+    return go_on
 
 
 def batcher_of(flush, *, max_batch=100, concurrency=1, max_waiting=100, deadline_seconds=FOREVER, **more):
@@ -116,6 +131,7 @@ async def test_flushes_run_beside_each_other_up_to_the_concurrency(gate):
     assert await asyncio.gather(*tasks) == list("ABCDEF")
 
 
+@pytest.mark.usefixtures("let_pass")
 async def test_a_few_wait_for_the_flush_under_way_even_where_another_were_allowed(gate):
     batcher = batcher_of(gate.flush, concurrency=2)
     first = await begun(batcher, "a")
@@ -128,11 +144,12 @@ async def test_a_few_wait_for_the_flush_under_way_even_where_another_were_allowe
     assert gate.batches == [["a"], ["b", "c"]]
 
 
-async def test_a_flush_that_is_slow_keeps_those_who_wait_no_longer(gate):
+async def test_a_flush_that_is_slow_keeps_those_who_wait_no_longer(gate, let_pass):
     batcher = batcher_of(gate.flush, concurrency=2)
     first = await begun(batcher, "a")
     await gate.began()
     later = await begun(batcher, "bc")
+    let_pass(batcher_module._PATIENCE_SECONDS)
     assert await gate.began() == ["b", "c"]
     gate.open.set()
     assert await asyncio.gather(*first, *later) == ["A", "B", "C"]
@@ -157,8 +174,8 @@ async def test_who_comes_back_within_a_few_turns_of_the_loop_shares_the_next_flu
     assert await batcher.submit("c") == "C"
 
 
-async def test_behind_a_flush_a_few_linger_until_there_are_enough_or_their_time_is_up(gate):
-    batcher = batcher_of(gate.flush, linger_seconds=0.05)
+async def test_behind_a_flush_a_few_linger_until_there_are_enough_or_their_time_is_up(gate, let_pass):
+    batcher = batcher_of(gate.flush, linger_seconds=FOREVER / 4)
     first = await begun(batcher, "a")
     await gate.began()
     lingering = await begun(batcher, "b")
@@ -179,17 +196,23 @@ async def test_behind_a_flush_a_few_linger_until_there_are_enough_or_their_time_
     assert await gate.began() == ["e"]
     late = await begun(batcher, "f")
     gate.open.set()
+    await asyncio.wait(second)
+    let_pass(FOREVER / 4)
     assert await gate.began() == ["f"]
     assert await asyncio.gather(*second, *late) == ["E", "F"]
     await batcher.drain()
     assert await batcher.submit("g") == "G"
 
 
-async def test_each_item_has_a_deadline_of_its_own(gate):
-    batcher = batcher_of(gate.flush, deadline_seconds=0.05, clock=lambda: 0.0)
+async def test_each_item_has_a_deadline_of_its_own(gate, let_pass):
+    batcher = batcher_of(gate.flush, clock=lambda: 0.0)
     first = await begun(batcher, "a")
-    await asyncio.wait(first)
+    let_pass(FOREVER / 2)
     second = await begun(batcher, "b")
+    let_pass(FOREVER / 2)
+    await asyncio.wait(first)
+    assert not second[0].done()
+    let_pass(FOREVER / 2)
     await asyncio.wait(second)
     assert [type(task.exception()) for task in (*first, *second)] == [DeadlineError] * 2
     gate.open.set()
@@ -234,11 +257,13 @@ async def test_beyond_the_bound_an_item_is_refused_at_once(gate):
     assert await batcher.submit("d") == "D"
 
 
-async def test_an_item_whose_deadline_passed_before_its_flush_is_never_flushed(gate):
-    batcher = batcher_of(gate.flush, deadline_seconds=0.02)
+async def test_an_item_whose_deadline_passed_before_its_flush_is_never_flushed(gate, let_pass):
+    batcher = batcher_of(gate.flush, clock=lambda: 0.0)
     first = await begun(batcher, "a")
     await gate.began()
-    results = await asyncio.gather(*first, *await begun(batcher, "bc"), return_exceptions=True)
+    late = await begun(batcher, "bc")
+    let_pass(FOREVER)
+    results = await asyncio.gather(*first, *late, return_exceptions=True)
     assert [type(result) for result in results] == [DeadlineError] * 3
     assert (results[0].status, results[0].code, results[0].retry_after_seconds) == (503, "deadline_exceeded", 1)
     gate.open.set()
@@ -246,11 +271,13 @@ async def test_an_item_whose_deadline_passed_before_its_flush_is_never_flushed(g
     assert gate.batches == [["a"]]
 
 
-async def test_who_gave_up_waiting_takes_no_place_in_the_queue(gate):
-    batcher = batcher_of(gate.flush, max_waiting=2, deadline_seconds=0.02, clock=lambda: 0.0)
+async def test_who_gave_up_waiting_takes_no_place_in_the_queue(gate, let_pass):
+    batcher = batcher_of(gate.flush, max_waiting=2, clock=lambda: 0.0)
     first = await begun(batcher, "a")
     await gate.began()
-    await asyncio.gather(*first, *await begun(batcher, "bc"), return_exceptions=True)
+    late = await begun(batcher, "bc")
+    let_pass(FOREVER)
+    await asyncio.gather(*first, *late, return_exceptions=True)
     waiting = await begun(batcher, "de")
     gate.open.set()
     assert await asyncio.gather(*waiting, return_exceptions=True) == ["D", "E"]
