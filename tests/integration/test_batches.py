@@ -108,9 +108,9 @@ async def test_a_failed_event_that_was_shown_is_taken_back(known, add, drain, po
     assert tombs == [(1 if known else None,)]
 
 
-async def test_two_workers_over_the_same_players_do_not_deadlock_or_double(add, pool, projection, truth):
+async def test_two_workers_over_the_same_players_do_not_deadlock_or_double(add, patient_pool, projection, truth):
     await add(*((f"s{number % 4}", f"u{number % 13}", 1) for number in range(6000)))
-    appliers = [BatchApplier(pool, projection, 100, lambda _step: None) for _ in range(3)]
+    appliers = [BatchApplier(patient_pool, projection, 100, lambda _step: None) for _ in range(3)]
 
     async def work(applier):
         total = 0

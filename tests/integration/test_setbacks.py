@@ -195,7 +195,7 @@ async def test_a_batch_passes_by_an_event_that_is_being_discarded(add, applier, 
     assert await equal()
 
 
-async def test_discards_and_batches_race_without_deadlock(add, pool, projection, rows, truth):
+async def test_discards_and_batches_race_without_deadlock(add, patient_pool, projection, rows, truth):
     """Each event is either applied or given up, whoever was faster; PostgreSQL counted no deadlock."""
     await add(*(("s", f"u{number % 20}", 1) for number in range(400)))
     ids = [row[0] for row in await rows("select id from outbox order by id")]
@@ -203,9 +203,9 @@ async def test_discards_and_batches_race_without_deadlock(add, pool, projection,
 
     async def discard(some):
         for start in range(0, len(some), 20):
-            discarded.update(await setbacks.discard(pool, projection, "s", some[start : start + 20]))
+            discarded.update(await setbacks.discard(patient_pool, projection, "s", some[start : start + 20]))
 
-    small = BatchApplier(pool, projection, 30, lambda _step: None)
+    small = BatchApplier(patient_pool, projection, 30, lambda _step: None)
 
     async def work():
         while (await rows("select count(*) from outbox where status = 'pending'")) != [(0,)]:

@@ -22,8 +22,7 @@ from worker.loop import Loop
 from worker.upkeep import Audit, every
 
 
-@pytest.fixture
-def verify(pool, projection):
+def verification_of(pool, projection):
     """Reports of the seasons, by id; nothing is waited for unless the test says so."""
 
     async def run(*season_ids, repair=False, patience_seconds=0.0):
@@ -31,6 +30,11 @@ def verify(pool, projection):
         return {report.season_id: report async for report in verification.run(season_ids or ("s",))}
 
     return run
+
+
+@pytest.fixture
+def verify(pool, projection):
+    return verification_of(pool, projection)
 
 
 async def execute(pool, query):
@@ -326,9 +330,10 @@ async def backlog_below(limit, pool, stop):
 
 @pytest.mark.parametrize("repair", [False, True])
 async def test_no_false_alarm_beside_writers_workers_crashes_and_resets(
-    add, drain, pool, projection, verify, truth, repair
+    add, drain, pool, patient_pool, projection, truth, repair
 ):
     """Everything at once; each report must say equal, and repairs must find nothing to do."""
+    verify = verification_of(patient_pool, projection)
     stop = asyncio.Event()
     steps = itertools.cycle(["projected", *[None] * 9])
 
@@ -346,11 +351,11 @@ async def test_no_false_alarm_beside_writers_workers_crashes_and_resets(
 
     async def reset():
         while not stop.is_set():
-            async with pool.connection() as conn, conn.transaction():
+            async with patient_pool.connection() as conn, conn.transaction():
                 await seasons.lock(conn, ["s1"])
                 await seasons.begin_next_epoch(conn, "s1")
             await asyncio.sleep(0)
-            await reconcile(pool, projection, "s1")
+            await reconcile(patient_pool, projection, "s1")
 
     await add(*((f"s{number}", "ann", 1) for number in range(3)))
     async with asyncio.TaskGroup() as tasks:
@@ -362,7 +367,7 @@ async def test_no_false_alarm_beside_writers_workers_crashes_and_resets(
         tasks.create_task(write())
         tasks.create_task(reset())
         try:
-            rounds = [await verify("s0", "s1", "s2", repair=repair, patience_seconds=60) for _ in range(12)]
+            rounds = [await verify("s0", "s1", "s2", repair=repair, patience_seconds=300) for _ in range(12)]
         finally:
             stop.set()
     told = [
