@@ -7,9 +7,8 @@ from contextlib import AsyncExitStack
 
 import psycopg
 import pytest
-from conftest import client_of, serving
+from conftest import client_of, serving, unhurried_app
 
-from api.app import create_app
 from api.ledger_writes import store
 from shared import ledger
 from shared.scores import MAX_SCORE, Score
@@ -94,7 +93,7 @@ async def test_many_at_once_over_two_processes_store_one(settings, pool):
     async with AsyncExitStack() as stack:
         clients = []
         for _ in range(2):
-            base_url = await stack.enter_async_context(serving(create_app(settings)))
+            base_url = await stack.enter_async_context(serving(unhurried_app(settings)))
             clients.append(await stack.enter_async_context(client_of(base_url)))
         for round_number in range(10):
             answers = await asyncio.gather(*(post(clients[n % 2], f"k{round_number}") for n in range(40)))
@@ -104,7 +103,7 @@ async def test_many_at_once_over_two_processes_store_one(settings, pool):
 
 async def test_a_restart_forgets_no_key(settings, pool):
     for _ in range(2):
-        async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+        async with serving(unhurried_app(settings)) as base_url, client_of(base_url) as http:
             await post(http, "k")
     assert await rows(pool, "outbox") == [("s", "ann", 5)]
 
@@ -145,12 +144,12 @@ async def test_a_score_that_is_refused_leaves_no_key_behind(pool):
     assert await rows(pool, "idempotency_keys") == await rows(pool, "score_events") == []
 
 
-async def test_batches_with_the_same_keys_in_other_orders_do_not_deadlock(pool):
+async def test_batches_with_the_same_keys_in_other_orders_do_not_deadlock(patient_pool):
     async def append(scores):
-        async with pool.connection() as conn:
+        async with patient_pool.connection() as conn:
             return await ledger.append(conn, scores)
 
-    async with pool.connection() as conn:
+    async with patient_pool.connection() as conn:
         await ledger.create_seasons(conn, ["s"])
     for round_number in range(20):
         scores = [Score("s", "ann", 1, f"{round_number}-{number}") for number in range(300)]
