@@ -137,7 +137,8 @@ async def test_a_few_wait_for_the_flush_under_way_even_where_another_were_allowe
     first = await begun(batcher, "a")
     await gate.began()
     later = await begun(batcher, "bc")
-    await one_turn()
+    for _ in range(20):
+        await one_turn()
     assert gate.batches == [["a"]]
     gate.open.set()
     assert await asyncio.gather(*first, *later) == ["A", "B", "C"]
