@@ -14,7 +14,6 @@ from api.app import create_app
 from shared import ledger
 from shared.scores import MAX_SCORE, Score
 
-NOW = dt.datetime.now(dt.UTC)
 HOUR = dt.timedelta(hours=1)
 
 
@@ -150,8 +149,10 @@ async def test_a_malformed_score_is_refused(http, body, code):
 
 
 async def test_scores_are_taken_between_start_and_end(http, drain):
+    now = dt.datetime.now(dt.UTC)
+
     def moment(offset):
-        return (NOW + offset).isoformat()
+        return (now + offset).isoformat()
 
     await put(http, startsAt=moment(HOUR))
     assert (await http.get(SEASON)).json()["state"] == "scheduled"
