@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from urllib.parse import urlsplit
 
 
@@ -40,6 +41,15 @@ class Connection:
     def leave(self):
         """Be gone, without a word."""
         self._writer.transport.abort()
+
+
+async def connection_with(base_url, data):
+    """A connection on which this has come by the time that a server in this event loop takes it."""
+    url = urlsplit(str(base_url))
+    client = socket.create_connection((url.hostname, url.port))
+    client.sendall(data)
+    client.setblocking(False)
+    return Connection(*await asyncio.open_connection(sock=client))
 
 
 async def connection_to(base_url):

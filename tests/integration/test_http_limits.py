@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+from raw_http import connection_with
 
 from api.http_protocol import BoundedHttpProtocol
 from api.refusals import MAX_HEAD_BYTES, MAX_URL_BYTES
@@ -85,39 +86,40 @@ async def test_a_target_up_to_its_limit_is_taken_a_longer_one_is_not(connect, en
 
 
 @pytest.fixture
-def hasty(monkeypatch):
-    """Heads have a twentieth of a second."""
+async def hasty(http, monkeypatch):
+    """Heads have a twentieth of a second: sends the first bytes of a connection so that no stall makes them late."""
     monkeypatch.setattr("api.http_protocol.HEAD_SECONDS", 0.05)
+    opened = []
+
+    async def connect_with(sent):
+        opened.append(await connection_with(http.base_url, sent))
+        return opened[-1]
+
+    yield connect_with
+    for connection in opened:
+        connection.leave()
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_head_that_takes_too_long_is_told_so(connect):
+async def test_a_head_that_takes_too_long_is_told_so(hasty):
     for sent in (b"GET /healthz HTTP/1.1\r\n", b"G"):
-        connection = await connect()
-        connection.send(sent)
+        connection = await hasty(sent)
         await assert_refused(connection, 408, "head_timeout")
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_the_second_head_has_a_time_of_its_own_too(connect):
-    connection = await connect()
-    connection.send(HEALTH + HEALTH[:-2])
+async def test_the_second_head_has_a_time_of_its_own_too(hasty):
+    connection = await hasty(HEALTH + HEALTH[:-2])
     assert (await connection.answer())[0] == 200
     await assert_refused(connection, 408, "head_timeout")
 
 
-@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("sent", [b"", b"\r\n", b"\r\n\r\n"])
-async def test_a_connection_that_asks_nothing_is_closed_without_a_word(connect, sent):
-    connection = await connect()
-    connection.send(sent)
+async def test_a_connection_that_asks_nothing_is_closed_without_a_word(hasty, sent):
+    connection = await hasty(sent)
     assert await connection.closed()
 
 
-@pytest.mark.usefixtures("hasty")
-async def test_a_connection_is_closed_though_it_drips_the_body_of_an_answered_request(connect):
-    connection = await connect()
-    connection.send(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n")
+async def test_a_connection_is_closed_though_it_drips_the_body_of_an_answered_request(hasty):
+    connection = await hasty(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n")
     assert (await connection.answer())[0] == 404
     connection.send(b"x")
     assert await connection.closed()
