@@ -167,7 +167,9 @@ class Deaf:
         self._connection._reader._transport.resume_reading()
         text, scores = b"", []
         while last not in scores:
-            text += await self._connection._reader.read(2**20)
+            came = await self._connection._reader.read(2**20)
+            assert came, "it was cut"
+            text += came
             scores = [int(score) for score in re.findall(rb'"rank":1,"userId":"[^"]*","score":([0-9]+)}', text)]
         return scores
 
@@ -198,6 +200,12 @@ async def crowd(http, add, drain, streams, monkeypatch):
 
 
 @pytest.fixture
+def patient(monkeypatch):
+    """Nobody is cut."""
+    monkeypatch.setattr("api.http_protocol.WRITE_SECONDS", NEVER)
+
+
+@pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr("api.http_protocol.WRITE_SECONDS", 0.2)
 
@@ -211,7 +219,7 @@ async def test_who_does_not_read_is_cut_and_nobody_else_notices(crowd, streams):
         await change(score)
 
 
-@pytest.mark.usefixtures("hints_only")
+@pytest.mark.usefixtures("hints_only", "patient")
 async def test_who_reads_again_in_time_is_shown_the_newest_state_and_little_before_it(crowd):
     deaf, change = crowd
     for score in range(1001, 1031):
