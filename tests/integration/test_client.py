@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from conftest import make_settings, serving
+from patience import wait_for_ever
 from ports import free_port
 
 import leaderboard_client
@@ -169,7 +170,7 @@ async def test_scores_that_were_reached(board, drain):
     assert places((await board.top("best")).items) == [(1, "bob", 9), (2, "ann", 5)]
 
 
-async def test_what_became_of_scores_and_reads_that_wait_for_them(board, drain):
+async def test_what_became_of_scores_and_reads_that_wait_for_them(board, drain, monkeypatch):
     stored = await board.add("s", "ann", 5)
     assert stored.event_id.isdecimal()
     assert (stored.queued, stored.rank) == (True, None)
@@ -177,6 +178,7 @@ async def test_what_became_of_scores_and_reads_that_wait_for_them(board, drain):
     assert (await board.event("s", stored.event_id)).state == "pending"
     assert (await board.top("s", after=stored.event_id, wait=0)).pending
     await drain()
+    wait_for_ever(monkeypatch)
     top, rank = await board.top("s", after=stored.event_id), await board.rank("s", "ann", after=stored.event_id)
     assert (places(top.items), top.pending, rank.pending) == ([(1, "ann", 7)], False, False)
     (result,) = await board.add_many("s", [Score("ann", 1, key="k")])

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 from conftest import client_of, make_settings, serving
+from patience import NEVER, look_for_ever, wait_for_ever
 from season_calls import SEASON
 
 from api.app import create_app
@@ -19,7 +20,6 @@ from shared.postgres import create_pool
 from shared.scores import MAX_SCORE, Score
 from worker.app import worker_connection
 
-NEVER = 3600.0
 STORED = "select from outbox where status = 'pending'"
 
 
@@ -39,15 +39,14 @@ async def read(http, read="top", **query):
     return response.json()
 
 
+@pytest.fixture(autouse=True)
+def _looks_are_finished(monkeypatch):
+    look_for_ever(monkeypatch)
+
+
 @pytest.fixture
 def for_ever(monkeypatch):
-    """Who waits does so until there is a word: what is answered is not the end of the time."""
-    wait = Visibility.wait
-
-    def wait_for_ever(self, season_id, event_id, _seconds, *, new=False):
-        return wait(self, season_id, event_id, NEVER, new=new)
-
-    monkeypatch.setattr(Visibility, "wait", wait_for_ever)
+    wait_for_ever(monkeypatch)
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ async def test_reads_say_that_a_score_is_still_to_come_and_wait_until_it_is_ther
     assert around_score["rank"] == 2
 
 
-async def test_a_read_that_does_not_wait_long_enough_answers_what_there_is(http, drain):
+async def test_a_read_that_does_not_wait_long_enough_answers_what_there_is(http, drain, monkeypatch):
     await event_id_of(http, delta=1)
     await drain()
     event_id = await event_id_of(http, delta=5)
@@ -88,6 +87,7 @@ async def test_a_read_that_does_not_wait_long_enough_answers_what_there_is(http,
     response = await http.get(f"{SEASON}/leaderboard/rank", params={"after": event_id, "wait": 0, "userId": "bob"})
     assert (response.status_code, response.json()["code"]) == (404, "not_on_board")
     await drain()
+    wait_for_ever(monkeypatch)
     for query in ({}, {"wait": 0}, {"wait": 2000}):
         found = await read(http, after=event_id, **query)
         assert (found["pending"], found["items"][0]["score"]) == (False, 6)
@@ -144,7 +144,7 @@ async def test_a_score_waits_until_it_is_on_the_board(http, drain, eventually):
     ]
 
 
-async def test_a_score_that_is_not_there_in_time_is_queued_as_ever(http, drain):
+async def test_a_score_that_is_not_there_in_time_is_queued_as_ever(http, drain, monkeypatch):
     response = await send(http, wait=1, delta=1)
     event_id = response.json()["eventId"]
     assert response.status_code == 202
@@ -157,6 +157,7 @@ async def test_a_score_that_is_not_there_in_time_is_queued_as_ever(http, drain):
         response = await keyed(wait=wait)
         assert response.json() == {**told, "eventId": first.json()["eventId"]}
     await drain()
+    wait_for_ever(monkeypatch)
     again = await keyed(wait=2000)
     assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
     assert (again.json()["eventId"], again.json()["score"]) == (first.json()["eventId"], 3)
@@ -356,8 +357,7 @@ async def nothing_is_known(_conn, _awaited):
     return set()
 
 
-async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool, monkeypatch):
-    monkeypatch.setattr("api.visibility._ONE_LOOK_SECONDS", NEVER)
+async def test_who_leaves_or_has_waited_long_enough_makes_room(visibility, pool):
     async with pool.connection() as conn:
         await ledger.create_seasons(conn, ["s"])
         (event_id,) = await ledger.append(conn, [Score("s", "ann", 1)])
