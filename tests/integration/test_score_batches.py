@@ -343,8 +343,9 @@ def test_a_refusal_holds_on_to_no_body(in_lines):
     assert batch.body == b""
 
 
-async def test_batches_take_turns_and_more_than_can_wait_is_refused_unstored(http, pool, monkeypatch):
+async def test_batches_take_turns_and_more_than_can_wait_is_refused_unstored(settings, pool, monkeypatch):
     """The ledger's table is locked: two batches hold their turns, two wait, the others hear it at once."""
+    settings = settings.model_copy(update={"request_timeout_ms": 60_000})
     body = json.dumps([ANN] * 50).encode()
     monkeypatch.setattr(score_batches, "_BODIES_BYTES", 4 * len(body))
     at_work, most_at_work = 0, 0
@@ -359,7 +360,7 @@ async def test_batches_take_turns_and_more_than_can_wait_is_refused_unstored(htt
             at_work -= 1
 
     monkeypatch.setattr(ledger_writes, "store", counted)
-    async with pool.connection() as holder:
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http, pool.connection() as holder:
         async with holder.transaction():
             await holder.execute("lock table score_events in share mode")
             batches = [asyncio.create_task(http.post(BATCH, content=body)) for _ in range(12)]

@@ -107,20 +107,29 @@ async def test_a_worker_gives_up_a_postgres_that_hangs_and_goes_on_when_it_is_ba
 
 
 async def test_more_than_can_wait_is_refused_at_once_and_what_was_taken_is_stored(own_postgres, servers):
-    settings = make_settings(
-        own_postgres.dsn(), servers.redis_url, intake_queue_max=5, intake_batch_max=1, intake_concurrency=1
-    )
-    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
-        responses = await asyncio.gather(*(http.post(f"{SEASON}/scores", json=BODY) for _ in range(60)))
-        taken = [response for response in responses if response.status_code == 202]
-        refused = [response for response in responses if response.status_code != 202]
-        assert taken
-        assert refused
-        for response in refused:
-            assert_503(response, "overloaded")
-        async with await psycopg.AsyncConnection.connect(own_postgres.dsn()) as conn:
-            stored = await (await conn.execute("select count(*) from score_events")).fetchone()
-        assert stored == (len(taken),)
+    """The ledger's table is locked: one score is at work, five wait, the others hear it at once."""
+    room = {"intake_queue_max": 5, "intake_batch_max": 1, "intake_concurrency": 1}
+    settings = make_settings(own_postgres.dsn(), servers.redis_url, request_timeout_ms=60_000, **room)
+    async with (
+        serving(create_app(settings)) as base_url,
+        client_of(base_url) as http,
+        await psycopg.AsyncConnection.connect(own_postgres.dsn()) as conn,
+    ):
+        async with conn.transaction():
+            await conn.execute("lock table score_events in share mode")
+            sent = [asyncio.create_task(http.post(f"{SEASON}/scores", json=BODY))]
+            while await (await conn.execute("select from pg_locks where not granted")).fetchone() is None:
+                await asyncio.sleep(0)
+            sent += [asyncio.create_task(http.post(f"{SEASON}/scores", json=BODY)) for _ in range(59)]
+            refused = set()
+            while len(refused) < 54:
+                done, _ = await asyncio.wait(set(sent) - refused, return_when=asyncio.FIRST_COMPLETED)
+                refused |= done
+            for score in refused:
+                assert_503(score.result(), "overloaded")
+        answers = [(await score).status_code for score in sent]
+        assert sorted(answers) == [202] * 6 + [503] * 54
+        assert await (await conn.execute("select count(*) from score_events")).fetchone() == (6,)
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(http, monkeypatch):
