@@ -155,6 +155,7 @@ async def test_r_two_workers_sweep_at_once(run):
         left = [0, 0]
         for _ in run.rounds(2, 20):
             await load.more(run.acks(1000, 3000))
+            await stack.caught_up()
             await asyncio.gather(*(worker.kill() for worker in stack.workers))
             await stack.let_pass(load, 60)
             due = await stack.minutes_due()
