@@ -159,14 +159,16 @@ async def test_a_request_without_a_caller_is_traced_by_share(settings, collector
 async def test_a_collector_that_is_down_disturbs_nobody(settings, eventually, monkeypatch, caplog):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "5")
-    # A bound on how long the end may take, a third of what the SDK would wait.
-    async with asyncio.timeout(10), service(settings, 1.0) as http:
+    async with contextlib.AsyncExitStack() as running:
+        http = await running.enter_async_context(service(settings, 1.0))
         for _ in range(3):
             assert (await http.post(SCORES, json=ANN)).status_code == 202
         await eventually(NOTHING_WAITS)
         await until(lambda: any(record.name.startswith("opentelemetry") for record in caplog.records))
         assert (await http.post(SCORES, json=ANN)).status_code == 202
         await eventually(NOTHING_WAITS)
+        async with asyncio.timeout(25):  # the SDK would wait for half a minute, of each process
+            await running.aclose()
 
 
 class Recording:
