@@ -51,38 +51,45 @@ def test_an_import_that_is_killed_goes_on_and_each_line_counts_once(
     with gzip.open(file, "wt", newline="") as out:
         csv.writer(out).writerows([("userId", "score"), *((f"p{number}", 1) for number in range(PLAYERS))])
     command = ("import", str(file), "--season", "s")
-    reached = "select 1 from imports where lines > %s"
 
-    def started(lines):
+    def until_it_waits():
+        until(lambda: ledger.execute(_STOPPED).fetchone(), "it waits between the scores and how far it is")
+
+    def started(chunks):
+        """One of which so many chunks are committed, and of the next one no more than is before its progress."""
         process = start_program("cli", *command, "--aggregation", "sum", **servers_settings)
-        until(lambda: ledger.execute(reached, (lines,)).fetchone(), f"{lines} lines")
+        for _ in range(chunks):
+            until_it_waits()
+            ledger.execute(_LET_ONE_CHUNK_BY)
         return process
 
     def counted():
         return ledger.execute("select lines, scores from imports").fetchone() + ledger.execute(_COUNTED).fetchone()
 
     ledger.execute(_STOP_BEFORE_PROGRESS_IS_NOTED)
-    waits = started(2 * CHUNK_LINES)
     ledger.execute("select pg_advisory_lock(7)")
-    until(lambda: ledger.execute(_WAITING).fetchone(), "it waits between the scores and how far it is")
+    waits = started(chunks=3)
+    until_it_waits()
     waits.kill()
     waits.wait()
     ledger.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s", (_SESSION,))
     until(lambda: not ledger.execute(_SESSIONS, (_SESSION,)).fetchone(), "its session is gone")
-    ledger.execute("select pg_advisory_unlock(7)")
     lines, scores, in_ledger, in_outbox, players = counted()
     assert 2 * CHUNK_LINES < lines < PLAYERS
     assert lines - 1 == scores == in_ledger == in_outbox == players
-    killed = started(lines)
+    killed = started(chunks=1)  # with the next one at any point
     killed.kill()
     killed.wait()
+    ledger.execute("select pg_advisory_unlock(7)")  # its session may wait there, and nobody is left to commit
     until(lambda: not ledger.execute(_SESSIONS, (_SESSION,)).fetchone(), "its session is gone")
+    assert counted()[0] > lines
     lines, *_ = counted()
-    interrupted = started(lines)
-    with ledger.transaction():
-        ledger.execute("select from imports for update")
-        interrupted.send_signal(signal.SIGINT)
-        assert interrupted.wait() == 130
+    ledger.execute("select pg_advisory_lock(7)")
+    interrupted = started(chunks=1)
+    until_it_waits()
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.wait() == 130
+    ledger.execute("select pg_advisory_unlock(7)")
     done = json.loads(leaderboard(*command, "--json").stdout)
     assert lines < done["afterLine"] < PLAYERS
     assert (done["scores"], done["lines"], done["shown"]) == (PLAYERS - done["afterLine"] + 1, PLAYERS + 1, None)
@@ -96,8 +103,11 @@ select (select count(*) from score_events), (select count(*) from outbox), count
 """
 _SESSION = "leaderboard-import"
 _SESSIONS = "select 1 from pg_stat_activity where application_name = %s"
+_STOPPED = "select 1 from pg_locks where locktype = 'advisory' and not granted"
+# Locks are given in the order in which they were asked for: behind that chunk's, before the next one's.
+_LET_ONE_CHUNK_BY = "select pg_advisory_unlock(7), pg_advisory_lock(7)"
 _STOP_BEFORE_PROGRESS_IS_NOTED = """
-create function stop() returns trigger language plpgsql as $$ begin
+create function stop() returns trigger language plpgsql set lock_timeout = 0 as $$ begin
   perform pg_advisory_xact_lock_shared(7);
   return new;
 end $$;
