@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import random
 import socket
 
 _FIRST, _BEYOND = 10_000, 32_768  # below what Linux gives to whoever asks for any
-_ports = itertools.count(random.randrange(_BEYOND - _FIRST))
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
+_SIZE = (_BEYOND - _FIRST) // _PROCESSES  # of the part that is this process's own
+_ports = itertools.count(random.randrange(_SIZE))
 
 
 def free_port():
-    """A port of 127.0.0.1 where nobody listens, another one each time; test runs beside each other start apart."""
+    """A port of 127.0.0.1 where nobody listens, another one each time, and of no other process of this test run; test
+    runs beside each other start apart."""
     while True:
-        port = _FIRST + next(_ports) % (_BEYOND - _FIRST)
+        port = _FIRST + _PROCESS * _SIZE + next(_ports) % _SIZE
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
