@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from faults.load import Connection, get
+from faults.load import PATIENT, Connection, get
 from shared import keys
 from shared.scores import MAX_SCORE
 from worker.batch import STEPS
@@ -12,7 +12,7 @@ from worker.batch import STEPS
 
 async def test_l_a_poison_event_in_a_batch_of_500(run):
     """499 pass, it is failed with its reason, once, and nobody tries it again."""
-    async with run.under_load(workers=1, load={"writers": 0}) as (stack, load):
+    async with run.under_load(workers=1, settings=PATIENT, load={"writers": 0}) as (stack, load):
         (worker,) = stack.workers
         for _ in run.rounds(2, 30):
             rich = f"rich{run.faults}"
@@ -41,13 +41,14 @@ async def _failed(stack, user_id):
 
 
 async def _send(load, stack, attempts):
-    """All of them, over some connections at once, and all acknowledged."""
+    """All of them, over some connections at once, each until it is acknowledged."""
     waiting = iter(attempts)
 
     async def sender():
         connection = await Connection.open(stack.apis[0].port)
         for attempt in waiting:
-            assert await load.send(connection, attempt)
+            while not await load.send(connection, attempt):
+                pass
         connection.close()
 
     await asyncio.gather(*(sender() for _ in range(16)))
@@ -62,15 +63,16 @@ async def test_n_resets_racing_writes_and_batches(run):
             if run.rng.random() < 0.2:
                 await worker.kill()
                 await worker.start(FAULT_POINT=run.rng.choice(STEPS))
-            resets = [_reset(stack, load, f"s{run.rng.randrange(3)}") for _ in range(run.rng.randrange(1, 4))]
-            answered = await asyncio.gather(*resets)
+            answered = []
+            while not any(answered):  # on a slow machine the deadline may come first
+                resets = [_reset(stack, load, f"s{run.rng.randrange(3)}") for _ in range(run.rng.randrange(1, 4))]
+                answered = await asyncio.gather(*resets)
             if run.rng.random() < 0.1:
                 await stack.apis[1].kill()
                 await stack.apis[1].start()
                 await stack.apis[1].until_serving()
             if worker.running.returncode is not None:
                 await worker.start()
-            assert any(answered)
         for worker in stack.workers:  # one may yet be on its way to its fault point
             await worker.kill()
             await worker.start()
@@ -79,14 +81,14 @@ async def test_n_resets_racing_writes_and_batches(run):
 async def _reset(stack, load, season_id):
     """Once it is answered, the board shows nothing of before: not soon, then."""
     answered = await load.reset(season_id)
-    if answered:
-        shown = int(await stack.redis.hget(keys.meta(season_id), "epoch") or 0)
-        assert shown > load.history.answered_resets(season_id) - 1
+    # Counted first: others may be answered while Redis is asked.
+    if answered and (resets := load.history.answered_resets(season_id)):
+        assert int(await stack.redis.hget(keys.meta(season_id), "epoch") or 0) > resets
     return answered
 
 
 async def test_p_scores_at_the_limits(run):
-    async with run.under_load(load={"writers": 0}) as (stack, load):
+    async with run.under_load(settings=PATIENT, load={"writers": 0}) as (stack, load):
         for _ in run.rounds(2, 20):
             for sign in (1, -1):
                 player, limit = f"p{run.faults}{'+' if sign > 0 else '-'}", sign * MAX_SCORE

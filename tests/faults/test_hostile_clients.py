@@ -18,18 +18,18 @@ from typing import NamedTuple
 
 import httpx2
 import pytest
-from conftest import client_of
 from ports import free_port
 
 from cli.migrations import ROOT
 from faults.hostile_requests import case
+from faults.load import PATIENT
 
 SEED = os.environ.get("FUZZ_SEED", "1")
 CASES = int(os.environ.get("FUZZ_CASES", "4000"))
 ONLY = os.environ.get("FUZZ_ONLY")
 
 AT_ONCE = 400
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 EMPTY = {"seasonId": "honest", "items": [], "totalPlayers": 0, "nextCursor": None}
 """Far beyond the longest limit that docs/api.md names, so that a busy machine is no failure; what hangs, hangs on."""
 
@@ -49,7 +49,7 @@ class Api(NamedTuple):
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024
 
     def client(self):
-        return client_of(f"http://127.0.0.1:{self.port}")
+        return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -62,6 +62,7 @@ async def api(settings):
         "API_PORT": str(port),
         "API_WORKERS": "1",
         "LOG_LEVEL": "warning",
+        **{name: str(value) for name, value in PATIENT.items()},
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "api", cwd=ROOT, env={**os.environ, **environment}, stderr=asyncio.subprocess.PIPE

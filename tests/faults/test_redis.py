@@ -10,7 +10,7 @@ from ports import free_port
 from redis.asyncio import Redis
 
 from faults.conftest import RULES
-from faults.load import get
+from faults.load import PATIENT, get
 from shared import keys
 from shared.scores import PLAIN
 from shared.scripts import APPLY
@@ -151,6 +151,7 @@ async def test_g_fail_over_to_a_replica_that_lags(run):
             await load.more(run.acks(100, 500))
             link.hold()
             await load.more(run.acks(300, 1500))
+            await stack.caught_up()  # the replica has none of that
             written = (await stack.redis.info("replication"))["master_repl_offset"]
             await stack.kill_valkey()
             link.cut()
@@ -192,7 +193,7 @@ async def test_h_loading_readonly_and_out_of_memory(run):
 
 async def test_m_redis_away_for_long(run):
     """Writes are accepted, reads say 503, no event is failed; then everything is shown."""
-    async with run.under_load() as (stack, load):
+    async with run.under_load(settings=PATIENT) as (stack, load):
         for _ in run.rounds(1, 2):
             await load.more(run.acks(200, 1000))
             await stack.kill_valkey()
