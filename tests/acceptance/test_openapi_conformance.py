@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from conftest import serving
+from own_worker import working
 from pydantic import SecretStr
 from receiver import SECRET
 
 from api.app import create_app
-from worker.app import run_worker
 
 HERE = Path(__file__).parent
 SEED = os.environ.get("OPENAPI_SEED", "20261124")
@@ -31,31 +31,25 @@ NOT_CHECKED = [
 
 @pytest.mark.timeout(400 + EXAMPLES)
 async def test_the_service_keeps_to_its_document(settings, tmp_path, eventually, truth):
-    stop = asyncio.Event()
     # The worker has no secret of webhooks: nothing is sent to the receivers that are made up here.
     keyed = settings.model_copy(update={"admin_key": SecretStr(KEY), "webhook_secret": SecretStr(SECRET)})
-    async with serving(create_app(keyed)) as base_url:
-        worker = asyncio.create_task(run_worker(settings, stop))
-        try:
-            process = await asyncio.create_subprocess_exec(
-                Path(sys.executable).with_name("schemathesis"),
-                *("--config-file", HERE / "schemathesis.toml"),
-                "run",
-                f"{base_url}/openapi.json",
-                *("--header", f"Authorization: Bearer {KEY}"),
-                *("--exclude-checks", ",".join(NOT_CHECKED)),
-                *("--seed", SEED, "--max-examples", str(EXAMPLES)),
-                *("--generation-database", "none", "--request-timeout", "20", "--no-color", "--warnings", "off"),
-                cwd=tmp_path,
-                env={**os.environ, "SCHEMATHESIS_HOOKS": "openapi_hooks", "PYTHONPATH": str(HERE)},
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            out, _ = await process.communicate()
-            await eventually("select 1 from outbox where status = 'pending'", gone=True)
-        finally:
-            stop.set()
-            await worker
+    async with serving(create_app(keyed)) as base_url, working(settings):
+        process = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("schemathesis"),
+            *("--config-file", HERE / "schemathesis.toml"),
+            "run",
+            f"{base_url}/openapi.json",
+            *("--header", f"Authorization: Bearer {KEY}"),
+            *("--exclude-checks", ",".join(NOT_CHECKED)),
+            *("--seed", SEED, "--max-examples", str(EXAMPLES)),
+            *("--generation-database", "none", "--request-timeout", "20", "--no-color", "--warnings", "off"),
+            cwd=tmp_path,
+            env={**os.environ, "SCHEMATHESIS_HOOKS": "openapi_hooks", "PYTHONPATH": str(HERE)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        await eventually("select 1 from outbox where status = 'pending'", gone=True)
     sys.stdout.write(f"OPENAPI_SEED={SEED} OPENAPI_EXAMPLES={EXAMPLES}\n{out.decode()}")
     assert process.returncode == 0
     await truth()

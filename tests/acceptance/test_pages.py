@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from pathlib import Path
 
 from axe_playwright_python.async_playwright import Axe
 from browser import browser, needs_browser
 from conftest import client_of, make_settings, serving
+from own_worker import working
 from playwright.async_api import expect
 
 from api.app import create_app
 from api.pages_site import routes
 from shared import keys
 from shared.scores import MAX_SCORE
-from worker.app import run_worker
 
 HOSTILE = '<img src=x onerror="document.title=1">'
 KEY = "an-admin-key-for-this-test-alone"
@@ -60,22 +59,17 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def site(settings, headers=None):
-    stop = asyncio.Event()
     async with (
         serving(create_app(settings)) as base_url,
         client_of(base_url) as http,
         browser() as opened,
+        working(settings),
     ):
         http.headers.update(headers or {})
-        worker = asyncio.create_task(run_worker(settings, stop))
         found = Site(base_url, http, opened)
-        try:
-            yield found
-            for context in opened.contexts:
-                await context.close()
-        finally:
-            stop.set()
-            await worker
+        yield found
+        for context in opened.contexts:
+            await context.close()
     assert found.wrong == []
 
 

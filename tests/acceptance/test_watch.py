@@ -12,10 +12,10 @@ import sys
 import msgspec
 import pytest
 from conftest import client_of, make_settings, serving
+from own_worker import working
 
 from api.app import create_app
 from cli.migrations import ROOT
-from worker.app import run_worker
 
 KEY = "an-admin-key-for-this-test-alone"
 
@@ -23,20 +23,14 @@ KEY = "an-admin-key-for-this-test-alone"
 @contextlib.asynccontextmanager
 async def service(settings):
     """A service with a worker; yields its address and how to post a score."""
-    stop = asyncio.Event()
-    async with serving(create_app(settings)) as base_url, client_of(base_url) as http:
+    async with serving(create_app(settings)) as base_url, client_of(base_url) as http, working(settings):
         http.headers["Authorization"] = f"Bearer {KEY}"
-        worker = asyncio.create_task(run_worker(settings, stop))
 
         async def score(user_id, delta):
             answer = await http.post("/v1/seasons/cup/scores", json={"userId": user_id, "delta": delta})
             assert answer.status_code == 202
 
-        try:
-            yield base_url, score
-        finally:
-            stop.set()
-            await worker
+        yield base_url, score
 
 
 async def started(*argv, key=KEY, **streams):

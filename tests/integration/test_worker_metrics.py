@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import httpx2
 import psycopg
 import pytest
+from own_worker import working
 from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared import keys
 from shared.projection import Projection
 from shared.scores import MAX_SCORE
-from worker.app import run_worker
 from worker.batch import STEPS, BatchApplier
 from worker.metrics import PHASES, WorkerMetrics
 
@@ -105,9 +103,7 @@ async def test_what_the_database_tells(add, apply, metrics, pool, dsn):
 
 async def test_a_worker_that_runs_serves_them(settings, add, eventually):
     served = settings.model_copy(update={"worker_health_port": free_port()})
-    stop = asyncio.Event()
-    worker = asyncio.create_task(run_worker(served, stop))
-    try:
+    async with working(served):
         await add(("s", "ann", 1))
         await eventually("select 1 from outbox where status = 'pending'", gone=True)
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{served.worker_health_port}") as http:
@@ -117,6 +113,3 @@ async def test_a_worker_that_runs_serves_them(settings, add, eventually):
                 found = samples(response.content)
                 if found["leaderboard_events_total", "done"] == 1 and found["leaderboard_figures_up",] == 1:
                     break
-    finally:
-        stop.set()
-        await worker
