@@ -15,8 +15,8 @@ from shared.batcher import Batcher
 from shared.scores import Score
 from shared.settings import ServiceSettings
 
-_LINGER_SECONDS: Final = 0.002
-"""Below full load commits of a few scores each would take a third of the processor."""
+_LINGER_SECONDS: Final = 0.004
+"""Below full load commits of a few scores each would take a third of the processors."""
 
 
 class Intake:

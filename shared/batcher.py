@@ -28,6 +28,9 @@ _PATIENCE_SECONDS: Final = 0.05
 _ENOUGH: Final = 16
 """Items for which a flush no longer lingers: another one in it would hardly make it cheaper per item."""
 
+_LAST: Final = 8
+"""Flushes by which is judged how many items come together."""
+
 _TURNS: Final = 6
 """Of the event loop before a flush begins: what has arrived on other connections by then shares it. No time is lost by
 it; a pause of milliseconds in its place left the processor idle."""
@@ -37,8 +40,8 @@ class Batcher(Generic[Item, Result]):
     """Collects items of one event loop and flushes up to `max_batch` together.
 
     A flush costs much and an item in it little, so a second one begins beside the first only where a whole batch waits
-    or the first is slow; `concurrency` bounds them. Behind a flush the next one waits for `_ENOUGH` items, for
-    `linger_seconds` at most.
+    or the first is slow; `concurrency` bounds them. Behind a flush the next one waits, for `linger_seconds` at most,
+    for as many as came together lately, be they those who were answered and ask again: not at all for who asks alone.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Batcher(Generic[Item, Result]):
         self._expiry: asyncio.TimerHandle | None = None
         self._flushes: set[asyncio.Task[None]] = set()
         self._newest_started = 0.0
+        self._came_together: deque[int] = deque(maxlen=_LAST)
+        self._company = 1  # that is waited for
         self._start_scheduled = False
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
@@ -95,14 +100,14 @@ class Batcher(Generic[Item, Result]):
 
     async def drain(self) -> None:
         """Wait until everything that was submitted has been flushed."""
-        while self._flushes or self._start_scheduled or self._lingering:
+        while self._flushes or self._start_scheduled or (self._lingering and self._waiting):
             await asyncio.gather(*self._flushes)
             await asyncio.sleep(0)
 
     def _may_flush(self, loop: asyncio.AbstractEventLoop) -> bool:
         under_way = len(self._flushes)
         if under_way == 0:
-            return self._lingering is None or len(self._waiting) >= _ENOUGH
+            return self._lingering is None or len(self._waiting) >= self._company
         return under_way < self._concurrency and (
             len(self._waiting) >= self._max_batch or loop.time() >= self._newest_started + _PATIENCE_SECONDS
         )
@@ -137,7 +142,7 @@ class Batcher(Generic[Item, Result]):
         loop = task.get_loop()
         patience.cancel()
         self._flushes.discard(task)
-        if self._linger_seconds and self._waiting and not self._flushes and not self._start_scheduled:
+        if self._linger_seconds and self._company > 1 and not self._flushes and not self._start_scheduled:
             self._lingering = loop.call_later(self._linger_seconds, self._start, 0)
         self._start_soon(loop)
 
@@ -181,6 +186,9 @@ class Batcher(Generic[Item, Result]):
             raise
         finally:
             self._pace.finished(flush, self._clock())
+        # Before those who are answered can come back: they would be counted twice.
+        self._came_together.append(len(batch) + len(self._waiting))
+        self._company = min(_ENOUGH, max(self._came_together))
         _answer(batch, results)
         del batch, results  # as in `submit`
 

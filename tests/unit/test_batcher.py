@@ -175,34 +175,81 @@ async def test_who_comes_back_within_a_few_turns_of_the_loop_shares_the_next_flu
     assert await batcher.submit("c") == "C"
 
 
-async def test_behind_a_flush_a_few_linger_until_there_are_enough_or_their_time_is_up(gate, let_pass):
-    batcher = batcher_of(gate.flush, linger_seconds=FOREVER / 4)
+LINGER = FOREVER / 4
+
+
+async def settled():
+    """As many turns of the loop as a flush that is to begin takes, and more."""
+    for _ in range(20):
+        await one_turn()
+
+
+@pytest.mark.usefixtures("let_pass")
+async def test_who_asks_alone_never_lingers(gate):
+    batcher = batcher_of(gate.flush, linger_seconds=LINGER)
+    gate.open.set()
+    assert [await batcher.submit(item) for item in "abc"] == ["A", "B", "C"]
+    await batcher.drain()
+
+
+async def test_behind_a_flush_who_comes_lingers_for_as_many_as_came_together_lately(gate, let_pass):
+    batcher = batcher_of(gate.flush, linger_seconds=LINGER)
     first = await begun(batcher, "a")
     await gate.began()
-    lingering = await begun(batcher, "b")
+    lingering = await begun(batcher, "bc")
     gate.open.set()
     await asyncio.wait(first)
-    for _ in range(20):
-        await one_turn()
-    assert gate.batches == [["a"]]
-    lingering += await begun(batcher, "c" * 14)
-    for _ in range(20):
-        await one_turn()
+    await settled()
     assert gate.batches == [["a"]]
     lingering += await begun(batcher, "d")
-    assert len(await gate.began()) == 16
     await asyncio.gather(*lingering)
-    gate.open.clear()
-    second = await begun(batcher, "e")
-    assert await gate.began() == ["e"]
-    late = await begun(batcher, "f")
-    gate.open.set()
-    await asyncio.wait(second)
-    let_pass(FOREVER / 4)
-    assert await gate.began() == ["f"]
-    assert await asyncio.gather(*second, *late) == ["E", "F"]
+    assert gate.batches == [["a"], ["b", "c", "d"]]
+    late = await begun(batcher, "e")
+    await settled()
+    assert len(gate.batches) == 2
+    let_pass(LINGER)
+    assert await asyncio.gather(*late) == ["E"]
     await batcher.drain()
-    assert await batcher.submit("g") == "G"
+
+
+async def test_nobody_lingers_once_enough_wait(gate, let_pass):
+    batcher = batcher_of(gate.flush, linger_seconds=LINGER)
+    gate.open.set()
+    await asyncio.gather(*await begun(batcher, "a" * 40))
+    lingering = await begun(batcher, "b" * (batcher_module._ENOUGH - 1))
+    await settled()
+    assert len(gate.batches) == 1
+    lingering += await begun(batcher, "c")
+    await asyncio.gather(*lingering)
+    let_pass(LINGER)
+    await batcher.drain()
+
+
+async def test_those_who_came_together_are_waited_for_no_longer_when_they_stay_away(gate, let_pass):
+    batcher = batcher_of(gate.flush, linger_seconds=LINGER)
+    gate.open.set()
+    await asyncio.gather(*await begun(batcher, "ab"))
+    for _ in range(batcher_module._LAST):
+        alone = await begun(batcher, "c")
+        await settled()
+        assert not alone[0].done()
+        let_pass(LINGER)
+        await asyncio.gather(*alone)
+    assert await batcher.submit("d") == "D"
+
+
+async def test_the_end_of_the_process_waits_for_who_lingers_and_for_nobody_else(gate, let_pass):
+    batcher = batcher_of(gate.flush, linger_seconds=LINGER)
+    gate.open.set()
+    await asyncio.gather(*await begun(batcher, "ab"))
+    await batcher.drain()  # the clock stands still: what lingers now would do so for ever
+    (late,) = await begun(batcher, "c")
+    draining = asyncio.ensure_future(batcher.drain())
+    await settled()
+    assert not draining.done()
+    let_pass(LINGER)
+    await draining
+    assert late.done()
 
 
 async def test_each_item_has_a_deadline_of_its_own(gate, let_pass):
