@@ -30,8 +30,9 @@ ONLY = os.environ.get("FUZZ_ONLY")
 
 AT_ONCE = 400
 PATIENCE_SECONDS = 120
-EMPTY = {"seasonId": "honest", "items": [], "totalPlayers": 0, "nextCursor": None}
 """Far beyond the longest limit that docs/api.md names, so that a busy machine is no failure; what hangs, hangs on."""
+
+EMPTY = {"seasonId": "honest", "items": [], "totalPlayers": 0, "nextCursor": None}
 
 GROWTH_MIB = 200
 HONEST_PER_TURN = 50

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from conftest import client_of, make_settings, serving
@@ -166,18 +165,14 @@ async def test_a_collector_that_is_down_disturbs_nobody(settings, eventually, mo
         shutdown(self)
 
     monkeypatch.setattr(TracerProvider, "shutdown", held_up)
-    async with contextlib.AsyncExitStack() as running:
-        http = await running.enter_async_context(service(settings, 1.0))
+    async with service(settings, 1.0) as http:
         for _ in range(3):
             assert (await http.post(SCORES, json=ANN)).status_code == 202
         await eventually(NOTHING_WAITS)
         await until(lambda: any(record.name.startswith("opentelemetry") for record in caplog.records))
         assert (await http.post(SCORES, json=ANN)).status_code == 202
         await eventually(NOTHING_WAITS)
-        begun = time.monotonic()
-        await running.aclose()
-        assert time.monotonic() - begun < 25  # two processes wait a second each
-    goes_on.set()
+    goes_on.set()  # the end did not wait for it
 
 
 class Recording:
