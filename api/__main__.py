@@ -41,8 +41,8 @@ def main() -> int:
     configure_logs(settings, "api")
     try:
         ready = asyncio.run(_ready(settings))
-        # It may come before uvicorn runs.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        for number in (signal.SIGTERM, signal.SIGINT):  # one may come before uvicorn runs
+            signal.signal(number, lambda *_: sys.exit(0))
         if not ready:
             return 0
         require_free("API_PORT", settings.api_host, settings.api_port)
