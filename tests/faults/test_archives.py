@@ -37,6 +37,8 @@ async def test_t_workers_killed_while_epochs_are_sealed(run):
             step = SEAL_STEPS[run.faults % len(SEAL_STEPS)]
             end = ENDS[(run.faults + run.faults // len(SEAL_STEPS)) % len(ENDS)]
             if step == SEAL_STEPS[-1]:
+                await other.kill()  # or it has died at its step, while the worker is stopped: nobody would seal
+                await other.start()
                 await until_sealed(stack)
             await asyncio.gather(worker.kill(), other.kill())
             await load.more(run.acks(50, 500))  # pending when their epochs end
