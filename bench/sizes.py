@@ -57,12 +57,6 @@ async def build(bench: Bench, board: Board) -> None:
     await bench.checker.look(board, times=10)
 
 
-async def settle(bench: Bench) -> None:
-    """What the server would do about so many new rows by itself, later, beside the measurements."""
-    for statement in ("vacuum (analyze) score_events", "vacuum (analyze) standings", "checkpoint"):
-        await bench.stack.conn.execute(statement)
-
-
 async def sample(bench: Bench, measured: Sequence[Board]) -> list[SizeSample]:
     """One round: each question to each board."""
     samples = []
