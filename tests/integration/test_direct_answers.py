@@ -11,6 +11,7 @@ from conftest import serving
 from raw_http import connection_to
 
 from api.app import create_app
+from api.board_lookups import BoardLookups
 from api.boards import Boards
 from api.direct_protocol import DirectHttpProtocol
 from api.front import Front
@@ -168,7 +169,7 @@ async def test_a_look_up_that_is_cancelled_is_answered_all_the_same(monkeypatch,
     async def cancelled(_self, _places):
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(Boards, "_look_up_places", cancelled)
+    monkeypatch.setattr(BoardLookups, "_look_up_places", cancelled)
     async with serving(create_app(settings)) as base_url:
         connection = await connection_to(base_url)
         connection.send(request(b"GET", RANK))
@@ -181,7 +182,7 @@ async def test_a_look_up_that_fails_leaves_nothing_for_the_collector(monkeypatch
     async def unreadable(_self, _places):
         raise RedisUnavailableError("not now")
 
-    monkeypatch.setattr(Boards, "_look_up_places", unreadable)
+    monkeypatch.setattr(BoardLookups, "_look_up_places", unreadable)
     async with serving(create_app(settings)) as base_url:
         connection = await connection_to(base_url)
         gc.collect()
