@@ -28,7 +28,8 @@ async def main(base_url: str, api_key: str = "") -> None:
 
         done = await board.void(CUP, cheated.event_id, reason="a speed hack", by="dana")
         await shown(board, done.event_id)
-        print("cid sent", [(event.delta, event.effect) for event in (await board.events(CUP, "cid")).items])
+        sent = await board.events(CUP, "cid", limit=2)
+        print("cid sent", [(event.delta, event.effect) for event in sent.items])
 
         async with board.export(CUP) as export:
             print("exported", export.about.players, "players:", [place.user_id async for place in export])

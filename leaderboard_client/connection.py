@@ -1,8 +1,8 @@
 """One HTTP connection pool, and what is sent again. Nothing here knows what the service is asked for.
 
 A request is sent again, `attempts` times in all, where its trouble may pass: no answer within `timeout_seconds`, none
-at all, 502, 503, 504. Between two attempts it pauses as long as the answer's Retry-After says, else up to 0.2 s, 0.4 s and
-so on to 10 s, at random. Everything else, 429 too, is told at once.
+at all, 502, 503, 504. Between two attempts it pauses as long as the answer's Retry-After says, else up to 0.2 s, 0.4 s
+and so on to 10 s, at random. Everything else, 429 too, is told at once.
 """
 
 from __future__ import annotations

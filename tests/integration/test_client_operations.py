@@ -253,16 +253,17 @@ async def test_an_export_that_is_cut_or_somebody_elses_is_an_error(pauses, answe
 async def test_an_export_is_asked_for_again_until_it_begins(pauses):
     busy = ("503 Service Unavailable", '{"error":"busy","code":"overloaded","requestId":"r"}')
     whole = ("200 OK", _HEAD.replace('"players":2', '"players":1') + _FIRST)
+    many = 101  # more than there are connections
     async with (
-        somebody_else(busy, ("502 Bad Gateway", ""), whole) as (url, sent),
-        Leaderboard(url) as board,
+        somebody_else(*[busy] * (many - 1), ("502 Bad Gateway", ""), whole) as (url, sent),
+        Leaderboard(url, attempts=many + 1) as board,
         board.export("s", window="7d") as export,
     ):
         assert places([place async for place in export]) == [(1, "ann", 5)]
     assert {head.partition(" http")[0] for head, _ in sent} == {
         "get /v1/seasons/s/leaderboard/export?format=ndjson&window=7d"
     }
-    assert (len(sent), len(pauses)) == (3, 2)
+    assert (len(sent), len(pauses)) == (many + 1, many)
     async with somebody_else(busy) as (url, _), Leaderboard(url, attempts=2) as board:
         with pytest.raises(LeaderboardError) as raised:
             async with board.export("s"):
