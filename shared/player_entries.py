@@ -25,5 +25,8 @@ _MOVE_IN: Final = "select gin_clean_pending_list('score_events_player_idx')"
 
 
 async def move_in(conn: Connection) -> None:
-    """Move new rows into the index; those of a second's scores at full load take some 30 ms. Nobody waits for it."""
+    """Move new rows into the index; those of a second's scores at full load take some 30 ms. Nobody waits for it.
+
+    One at a time: psycopg.errors.LockNotAvailable where another, or a vacuum, is at it for the session's lock_timeout.
+    """
     await conn.execute(_MOVE_IN)

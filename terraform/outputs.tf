@@ -38,6 +38,11 @@ output "admin_key_command" {
   value       = "aws secretsmanager get-secret-value --region ${var.region} --secret-id ${local.secret_arns["admin-key"]} --query SecretString --output text"
 }
 
+output "webhook_secret_command" {
+  description = "Prints what the receivers of final ranks check signatures with; null without webhooks."
+  value       = var.webhooks ? "aws secretsmanager get-secret-value --region ${var.region} --secret-id ${local.secret_arns["webhook-secret"]} --query SecretString --output text" : null
+}
+
 output "postgres_address" {
   description = "The RDS instance; null where PostgreSQL is a container."
   value       = one(aws_db_instance.this[*].address)

@@ -1,7 +1,12 @@
 # Made by AWS and stored by AWS; what passes through Terraform is ephemeral, and in no state or plan file.
 locals {
-  # Digits and a to f: they become part of a URL and of .env, and need no quoting there.
-  hex_digits = { postgres-password = 48, redis-password = 48, admin-key = 64 }
+  # Digits and a to f: they become part of a URL and of .env, and need no quoting there. As base64, 64 of them are 48
+  # bytes, of which half is random: a secret of Standard Webhooks has 24 to 64.
+  hex_digits = merge(
+    { postgres-password = 48, redis-password = 48, admin-key = 64 },
+    var.webhooks ? { webhook-secret = 64 } : {},
+  )
+  prefixes = { webhook-secret = "whsec_" }
 
   made_here = var.secret_arns == null ? local.hex_digits : {}
 
@@ -9,6 +14,7 @@ locals {
     postgres-password = "password of the PostgreSQL role leaderboard"
     redis-password    = "password of Redis"
     admin-key         = "the admin key of the API, ADMIN_KEY"
+    webhook-secret    = "signs final ranks, WEBHOOK_SECRET; their receivers have it too"
   }
 
   # Of versions, not of secrets: whoever uses them comes after their values.
@@ -49,7 +55,7 @@ resource "aws_secretsmanager_secret_version" "this" {
   for_each = aws_secretsmanager_secret.this
 
   secret_id        = each.value.id
-  secret_string_wo = ephemeral.aws_secretsmanager_random_password.this[each.key].random_password
+  secret_string_wo = "${lookup(local.prefixes, each.key, "")}${ephemeral.aws_secretsmanager_random_password.this[each.key].random_password}"
   # Never raised: a new value is put in by hand, where its server is told as well.
   secret_string_wo_version = 1
 }

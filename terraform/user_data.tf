@@ -13,6 +13,7 @@ locals {
     POSTGRES_SECRET    = local.secret_arns["postgres-password"]
     REDIS_SECRET       = local.secret_arns["redis-password"]
     ADMIN_KEY_SECRET   = local.secret_arns["admin-key"]
+    WEBHOOKS_SECRET    = var.webhooks ? local.secret_arns["webhook-secret"] : ""
     POSTGRES_CA_URL    = var.rds == null ? "" : "https://truststore.pki.rds.amazonaws.com/${var.region}/${var.region}-bundle.pem"
     # The plugin that Amazon Linux has not: the assets of its release on GitHub, and what they must be.
     COMPOSE_URL            = "https://github.com/docker/compose/releases/download/v5.6.1/docker-compose-linux-"

@@ -73,6 +73,16 @@ variable "settings" {
   }
 }
 
+variable "webhooks" {
+  description = <<-END
+    Whether final ranks are sent to the URLs that seasons name (`rewards`). They are signed with one more secret in Secrets
+    Manager, webhook-secret, which the receivers need too. The instance reaches
+    receivers on port 443 alone.
+  END
+  type        = bool
+  default     = false
+}
+
 variable "instance_type" {
   description = "EC2 type, x86 or ARM, with at least 4 GiB; the network volume is NVMe on every type since 2018 (m5, t3 and later)."
   type        = string
@@ -155,17 +165,18 @@ variable "elasticache" {
 variable "secret_arns" {
   description = <<-END
     Secrets in Secrets Manager that are there already, by purpose: postgres-password, redis-password and admin-key, each
-    of 16 or more letters, digits, - and _. For secrets that are made elsewhere, and for a ledger that comes with its
-    password from another deployment. By default they are made.
+    of 16 or more letters, digits, - and _; with webhooks also webhook-secret, `whsec_` and 24 to 64 bytes in base64, or
+    two of those with a blank between. For secrets that are made elsewhere, and for a ledger that comes with its password
+    from another deployment. By default they are made.
   END
   type        = map(string)
   default     = null
 
   validation {
     condition = var.secret_arns == null ? true : (
-      toset(keys(var.secret_arns)) == toset(["postgres-password", "redis-password", "admin-key"]) &&
+      toset(keys(var.secret_arns)) == toset(concat(["postgres-password", "redis-password", "admin-key"], var.webhooks ? ["webhook-secret"] : [])) &&
       alltrue([for arn in values(var.secret_arns) : can(regex("^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+$", arn))])
     )
-    error_message = "secret_arns must be the ARNs of three secrets: postgres-password, redis-password and admin-key."
+    error_message = "secret_arns must be the ARNs of three secrets: postgres-password, redis-password and admin-key; with webhooks of a fourth, webhook-secret, and not without."
   }
 }

@@ -26,6 +26,8 @@ from worker.loop import TROUBLE, wait
 _AUDIT_CHUNK: Final = 1000
 _MICROSECONDS: Final = 1_000_000
 _AHEAD_SECONDS: Final = 60.0
+_HELD_SECONDS: Final = 60.0
+"""No vacuum, and no number of workers, keeps the list of new rows to itself for as long as this."""
 
 log = structlog.get_logger()
 
@@ -115,10 +117,24 @@ class PlayerIndex:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._held_since: float | None = None
 
     async def run(self) -> None:
-        async with self._pool.connection() as conn:
-            await player_entries.move_in(conn)
+        """Move in what waits. Another worker or a vacuum that is at it does the same: it is left to them, unless none
+        of this process's turns came through for a minute; then psycopg.errors.LockNotAvailable.
+        """
+        try:
+            async with self._pool.connection() as conn:
+                await player_entries.move_in(conn)
+        except psycopg.errors.LockNotAvailable:
+            now = time.monotonic()
+            if self._held_since is None:
+                self._held_since = now
+            if now - self._held_since >= _HELD_SECONDS:
+                raise
+            log.debug("index on players left to who is at it")
+        else:
+            self._held_since = None
 
 
 class Purge:

@@ -105,6 +105,10 @@ run "defaults" {
     error_message = "where the secrets are, not what they are"
   }
   assert {
+    condition     = local.deployment.WEBHOOKS_SECRET == "" && output.webhook_secret_command == null
+    error_message = "no secret for final ranks unless asked for"
+  }
+  assert {
     condition = (
       local.env.READ_ACCESS == "keyed" && local.env.LOG_LEVEL == "debug" && local.env.API_PORT == "8080" &&
       local.env.COMPOSE_FILE == "compose.yaml" && length(local.env) == 4

@@ -86,6 +86,41 @@ run "a_short_commit" {
   expect_failures = [var.release, var.settings, var.ssh_public_key]
 }
 
+run "webhooks_without_their_secret" {
+  command = plan
+
+  variables {
+    webhooks = true
+  }
+
+  expect_failures = [var.secret_arns]
+}
+
+run "a_secret_of_webhooks_that_nothing_reads" {
+  command = plan
+
+  variables {
+    secret_arns = {
+      postgres-password = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:postgres"
+      redis-password    = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:redis"
+      admin-key         = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:admin"
+      webhook-secret    = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook"
+    }
+  }
+
+  expect_failures = [var.secret_arns]
+}
+
+run "a_secret_of_webhooks_in_clear" {
+  command = plan
+
+  variables {
+    settings = { WEBHOOK_SECRET = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" }
+  }
+
+  expect_failures = [var.settings]
+}
+
 run "an_archive_without_its_checksum" {
   command = plan
 

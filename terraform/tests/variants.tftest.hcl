@@ -70,6 +70,38 @@ run "https_a_shell_and_an_alarm" {
   }
 }
 
+run "final_ranks_that_are_sent" {
+  variables {
+    webhooks = true
+    settings = { WEBHOOK_TARGETS = "any" }
+    secret_arns = {
+      postgres-password = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:postgres"
+      redis-password    = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:redis"
+      admin-key         = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:admin"
+      webhook-secret    = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook"
+    }
+  }
+
+  assert {
+    condition     = local.deployment.WEBHOOKS_SECRET == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook"
+    error_message = "the instance knows where the secret is"
+  }
+  assert {
+    condition = contains(one([for statement in data.aws_iam_policy_document.instance.statement : statement.resources if statement.sid == "OwnSecrets"]),
+      "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook"
+    )
+    error_message = "and may read it"
+  }
+  assert {
+    condition     = endswith(output.webhook_secret_command, "--secret-id arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook --query SecretString --output text")
+    error_message = "whoever makes a receiver can look it up"
+  }
+  assert {
+    condition     = length(local.user_data) < 16384
+    error_message = "EC2 takes 16 KiB of user data"
+  }
+}
+
 run "valkey_on_elasticache" {
   variables {
     elasticache = {}

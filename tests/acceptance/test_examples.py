@@ -57,11 +57,12 @@ def lines_of(text):
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def test_the_python_example_runs_and_is_the_readmes(stack, program):
-    done = program("examples.python", stack.url)
+@pytest.mark.parametrize(("example", "page"), [("python", "README.md"), ("season_end", "docs/client.md")])
+def test_a_python_example_runs_and_is_what_is_shown(stack, program, example, page):
+    done = program(f"examples.{example}", stack.url)
     assert done.returncode == 0, done.stderr
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    ((shown, printed),) = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", readme, flags=re.DOTALL)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    ((shown, printed),) = re.findall(r"```python\n((?:(?!```).)*)```\n\n```\n(.*?)```", text, flags=re.DOTALL)
     assert done.stdout == printed
-    code = lines_of((ROOT / "examples" / "python.py").read_text(encoding="utf-8"))
+    code = lines_of((ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8"))
     assert [line for line in lines_of(shown) if line not in code] == []

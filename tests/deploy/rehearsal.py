@@ -30,6 +30,7 @@ VARIABLES = {
     "allowed_cidrs": ["203.0.113.0/24"],
     "release": {"repository": "https://git.example.com/studio/leaderboard.git", "ref": "v1.0.0"},
     "settings": {"LOG_LEVEL": "debug"},
+    "webhooks": True,
     # moto does not know the service that makes snapshots, nor ElastiCache's parameter groups; terraform/tests do.
     "snapshots_kept": 0,
 }
@@ -141,6 +142,9 @@ def rehearse(folder, endpoint):
     facts["made"] = looked_at(client, facts["outputs"])
     facts["secrets_in_state"] = [name for name, value in facts["made"]["secrets"].items() if value in state]
     facts["again"] = terraform.run("plan", "-detailed-exitcode").returncode
+    facts["without_webhooks"] = {
+        address: change["actions"] for address, change in terraform.plan(webhooks=False).items()
+    }
     # Planned, not made: the provider waits minutes for a database.
     facts["changes"] = terraform.plan(release={**VARIABLES["release"], "ref": "v1.1.0"}, rds={})
     terraform.run("destroy", "-auto-approve")

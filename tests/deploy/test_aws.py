@@ -8,6 +8,8 @@ import re
 import pytest
 import yaml
 
+from shared.webhook_signature import secrets_in
+
 # Alone, without other tests to wait beside, the rehearsal takes two minutes.
 pytestmark = pytest.mark.timeout(400)
 
@@ -58,9 +60,13 @@ def test_secrets_are_random_and_in_no_state_output_or_user_data(rehearsed, made)
         "admin-key": 64,
         "postgres-password": 48,
         "redis-password": 48,
+        "webhook-secret": 70,
     }
-    assert all(re.fullmatch("[0-9a-f]+", value) for value in secrets.values())
-    assert len({value[:16] for value in secrets.values()}) == 3
+    digits = {purpose: value.removeprefix("whsec_") for purpose, value in secrets.items()}
+    assert all(re.fullmatch("[0-9a-f]+", value) for value in digits.values())
+    assert len({value[:16] for value in digits.values()}) == 4
+    (signing,) = secrets_in(secrets["webhook-secret"])
+    assert len(signing) == 48
     elsewhere = [base64.b64decode(made["user_data"]).decode(), rehearsed["applied"], str(rehearsed["outputs"])]
     assert not [purpose for purpose, value in secrets.items() if any(value in text for text in elsewhere)]
     assert rehearsed["secrets_in_state"] == []
@@ -85,6 +91,7 @@ def test_the_instance_is_told_where_its_release_and_its_secrets_are(rehearsed, w
     assert conf["RELEASE_REF"] == "'v1.0.0'"
     assert conf["DATA_VOLUME_ID"] == f"'{rehearsed['outputs']['data_volume_id']}'"
     assert conf["ADMIN_KEY_SECRET"] == f"'{rehearsed['outputs']['secrets']['admin-key']}'"
+    assert conf["WEBHOOKS_SECRET"] == f"'{rehearsed['outputs']['secrets']['webhook-secret']}'"
     assert written["/etc/leaderboard/settings.env"].splitlines() == [
         "API_PORT=8080",
         "COMPOSE_FILE=compose.yaml",
@@ -138,6 +145,15 @@ def test_another_release_replaces_the_instance_and_nothing_that_lasts(rehearsed)
         "aws_instance.this": ["delete", "create"],
         "aws_volume_attachment.data": ["delete", "create"],
     }
+
+
+def test_without_webhooks_their_secret_goes_and_no_other(rehearsed):
+    changed = {address: done for address, done in rehearsed["without_webhooks"].items() if "secret" in address}
+    assert changed == {
+        'aws_secretsmanager_secret.this["webhook-secret"]': ["delete"],
+        'aws_secretsmanager_secret_version.this["webhook-secret"]': ["delete"],
+    }
+    assert rehearsed["without_webhooks"]["aws_instance.this"] == ["delete", "create"]
 
 
 def test_nothing_is_left_but_the_ledger(rehearsed):

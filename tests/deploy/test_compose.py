@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -18,6 +19,7 @@ import yaml
 from ports import free_port
 
 from cli.migrations import ROOT
+from shared.settings import Settings
 
 BIN = Path(sys.executable).parent
 POSTGRES = "terraform/compose/external-postgres.yaml"
@@ -32,10 +34,15 @@ def compose(folder, files=(), **settings):
     values = {**SECRETS, "COMPOSE_FILE": compose_file, **settings}
     env_file = folder / ".env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    return understood(ROOT, "--env-file", env_file)
+
+
+def understood(folder, *options):
+    """What Compose makes of the files in this folder."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
-        [BIN / "docker-compose", "--env-file", env_file, "config", "--format=json"],
-        cwd=ROOT,
+        [BIN / "docker-compose", *options, "config", "--format=json"],
+        cwd=folder,
         env=kept,
         capture_output=True,
         text=True,
@@ -49,6 +56,14 @@ def configured(*arguments, **settings):
     return json.loads(done.stdout)["services"]
 
 
+def environments(folder):
+    """The settings of each container, by its service's name, with the `.env` of this folder beside compose.yaml."""
+    shutil.copy(ROOT / "compose.yaml", folder)
+    done = understood(folder)
+    assert done.returncode == 0, done.stderr
+    return {name: one.get("environment", {}) for name, one in json.loads(done.stdout)["services"].items()}
+
+
 def published(service):
     return [(port.get("host_ip"), port["published"], port["target"]) for port in service.get("ports", [])]
 
@@ -59,6 +74,22 @@ def test_by_default_all_is_in_containers_and_one_port_is_open(tmp_path):
     assert {name: published(service) for name, service in services.items() if "ports" in service} == {
         "gateway": [(None, "8080", 8080)]
     }
+
+
+def test_all_settings_of_env_reach_every_process_of_the_service(tmp_path):
+    fixed = {"API_HOST", "API_PORT", "POSTGRES_DSN", "REDIS_URL", "WORKER_HEALTH_HOST", "WORKER_HEALTH_PORT"}
+    wanted = {name.upper(): f"a value of {name}" for name in Settings.model_fields} | {
+        "WEBHOOK_SECRET": f"whsec_{'+/Ab' * 10}Q29tZQ== whsec_{'0f' * 32}",
+        "API_PORT": "9000",
+        "CORS_ORIGINS": "https://game.example, https://other.example",
+    }
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in {**SECRETS, **wanted}.items()))
+    found = environments(tmp_path)
+    for name in ("migrate", "api", "worker"):
+        assert {key: found[name].get(key) for key in wanted.keys() - fixed} == {
+            key: value for key, value in wanted.items() if key not in fixed
+        }
+        assert {key for key in fixed if found[name][key] == wanted[key]} == set()
 
 
 def test_the_port_is_the_gateways_and_the_api_keeps_its_own(tmp_path):

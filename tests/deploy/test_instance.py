@@ -14,10 +14,15 @@ from pathlib import Path
 import pytest
 
 from deploy.conftest import TERRAFORM
+from deploy.test_compose import environments
+from shared.settings import Settings
+from shared.webhook_signature import secrets_in
 
 SCRIPTS = sorted((TERRAFORM / "instance").glob("leaderboard-*"))
 _RELEASE = dict.fromkeys(("RELEASE_REPOSITORY", "RELEASE_REF", "RELEASE_ARCHIVE", "RELEASE_SHA256"), "")
 _SECRETS = {"POSTGRES_SECRET": "arn:p", "REDIS_SECRET": "arn:r", "ADMIN_KEY_SECRET": "arn:a"}
+_NEW = f"whsec_{'+/Ab' * 10}Q29tZQ=="
+_OLD = f"whsec_{'0f' * 32}"
 
 
 class Machine:
@@ -76,12 +81,14 @@ def test_shellcheck():
 class TestEnv:
     """leaderboard-env."""
 
-    def write(self, machine, secret="0123456789abcdef", code=0):
+    def write(self, machine, secret="0123456789abcdef", webhook="", code=0):
         settings = machine.folder / "settings.env"
         settings.write_text("API_PORT=8080\nREDIS_URL=rediss://:${REDIS_PASSWORD}@redis.example.com:6379/0\n")
-        machine.program("aws", f'[[ "$*" == *arn:r* ]] && echo "{secret}" || echo fedcba9876543210', code)
+        others = f'case $* in *arn:r*) echo "{secret}" ;; *arn:w*) echo "{webhook}" ;; *) echo fedcba9876543210 ;; esac'
+        machine.program("aws", others, code)
         script = TERRAFORM / "instance" / "leaderboard-env"
-        return machine.run(script, machine.conf(**_SECRETS), settings, machine.folder / ".env")
+        conf = machine.conf(**_SECRETS, WEBHOOKS_SECRET="arn:w" if webhook else "")
+        return machine.run(script, conf, settings, machine.folder / ".env")
 
     def test_holds_secrets_and_settings_for_its_owner_alone(self, machine):
         assert self.write(machine).returncode == 0
@@ -93,6 +100,30 @@ class TestEnv:
             "REDIS_URL=rediss://:${REDIS_PASSWORD}@redis.example.com:6379/0",
         ]
         assert stat.S_IMODE((machine.folder / ".env").stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize("webhook", [_OLD, f"{_NEW} {_OLD}", f"whsec_{'A' * 32}", f"whsec_{'A' * 86}=="])
+    def test_what_signs_final_ranks_reaches_the_service_as_it_is_stored(self, machine, monkeypatch, webhook):
+        done = self.write(machine, webhook=webhook)
+        assert done.returncode == 0, done.stderr
+        file = machine.folder / ".env"
+        assert f"WEBHOOK_SECRET={webhook}\n" in file.read_text()
+        # As Compose reads that file for its containers.
+        found = environments(machine.folder)
+        assert {found[name].get("WEBHOOK_SECRET") for name in ("api", "worker")} == {webhook}
+        monkeypatch.setenv("WEBHOOK_SECRET", found["worker"]["WEBHOOK_SECRET"])
+        settings = Settings(_env_file=None)
+        assert settings.webhooks == "public"
+        assert len(secrets_in(settings.webhook_secret.get_secret_value())) == len(webhook.split())
+
+    @pytest.mark.parametrize(
+        "webhook", ["0123456789abcdef", "whsec_", f"whsec_{'A' * 31}", f"{_NEW}, {_OLD}", f"{_NEW} {_OLD}\nADMIN_KEY=x"]
+    )
+    def test_what_can_sign_nothing_is_refused_and_not_printed(self, machine, webhook):
+        (machine.folder / ".env").write_text("as it was")
+        done = self.write(machine, webhook=webhook)
+        assert done.returncode != 0
+        assert done.stderr == "arn:w: must be whsec_ and 24 to 64 bytes in base64, several with a blank between\n"
+        assert (machine.folder / ".env").read_text() == "as it was"
 
     def test_asks_by_name_and_region(self, machine):
         self.write(machine)

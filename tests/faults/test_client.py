@@ -42,9 +42,34 @@ async def test_an_answer_that_does_not_come_in_time_is_asked_for_again(proxy, dr
     async def heal(_seconds):
         proxy.heal()
 
-    monkeypatch.setattr(leaderboard_client, "sleep", heal)
+    monkeypatch.setattr(leaderboard_client.connection, "sleep", heal)
     proxy.hold()
     async with through(proxy, timeout_seconds=0.2) as board:
         await board.add("s", "ann", 5)
     await drain()
     assert await truth() == {"s": {"ann": 5}}
+
+
+async def test_what_operators_do_has_its_effect_once_though_answers_were_lost(proxy, drain):
+    async with through(proxy) as board:
+        stored = await board.add("s", "ann", 5)
+        await board.add_many("s", [Score("ann", 2), Score("bob", 3), Score("cid", 4)])
+        await drain()
+        why = {"reason": "a test"}
+        await asyncio.gather(proxy.lose_replies(1, b"/void"), board.void("s", stored.event_id, **why))
+        await asyncio.gather(proxy.lose_replies(1, b"/hide"), board.hide("s", "bob", **why))
+        await asyncio.gather(proxy.lose_replies(1, b"/users/cid"), board.erase("s", "cid", **why))
+        await drain()
+        assert [player.user_id for player in (await board.top("s")).items] == ["ann"]
+        assert (await board.rank("s", "ann")).score == 2
+        audit = (await board.moderations("s")).items
+    assert [one.action for one in audit] == ["erase"] * 2 + ["hide"] * 2 + ["void"] * 2
+    assert {one.state for one in audit} == {"done"}
+
+
+async def test_an_epoch_is_archived_once_though_the_answer_was_lost(proxy):
+    async with through(proxy) as board:
+        await board.add("s", "ann", 5)
+        _, ended = await asyncio.gather(proxy.lose_replies(2, b"DELETE"), board.delete_season("s", archive=True))
+        assert (ended.epoch, ended.archived) == (1, True)
+        assert (await board.season("s")).epoch == 2

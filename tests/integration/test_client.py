@@ -5,12 +5,11 @@ That a score whose answer was lost counts once is in tests/faults/test_client.py
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import datetime as dt
-import itertools
 import json
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,10 +18,11 @@ import pytest
 from conftest import make_settings, serving
 from patience import wait_for_ever
 from ports import free_port
+from somebody_else import somebody_else
 
 import leaderboard_client
 from api.app import create_app
-from leaderboard_client import BATCH_SCORES, Leaderboard, LeaderboardError, Rules, Score
+from leaderboard_client import BATCH_SCORES, Ended, Leaderboard, LeaderboardError, Rules, Score
 
 UTC = dt.UTC
 MINUTE = dt.timedelta(minutes=1)
@@ -49,7 +49,7 @@ class Pauses(list):
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch):
     found = Pauses()
-    monkeypatch.setattr(leaderboard_client, "sleep", found.pause)
+    monkeypatch.setattr(leaderboard_client.connection, "sleep", found.pause)
     return found
 
 
@@ -57,9 +57,15 @@ def places(items):
     return [(item.rank, item.user_id, item.score) for item in items]
 
 
-def test_it_is_one_file_of_less_than_250_lines():
-    (source,) = Path(leaderboard_client.__file__).parent.glob("**/*.py")
-    assert len(source.read_text(encoding="utf-8").splitlines()) < 250
+def test_each_of_its_modules_is_short_and_knows_the_others_wherever_the_folder_is(tmp_path):
+    source = Path(leaderboard_client.__file__).parent
+    assert {
+        path.name for path in source.glob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) > 249
+    } == set()
+    shutil.copytree(source, tmp_path / "studio" / "boards")
+    code = "import studio.boards, sys; print(studio.boards.Leaderboard.__module__, 'leaderboard_client' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("studio.boards False\n", "")
 
 
 async def test_a_season_is_made_set_closed_and_reset(board):
@@ -73,13 +79,14 @@ async def test_a_season_is_made_set_closed_and_reset(board):
     assert await board.season("monza") == made
     closed = await board.close_season("monza")
     assert (closed.state, closed.closed_at is None) == ("closed", False)
-    assert await board.delete_season("monza") is None
+    assert await board.delete_season("monza") == Ended()
     assert ((await board.season("monza")).state, (await board.season("monza")).epoch) == ("open", 2)
     assert (await board.put_season("monza")).metadata is None
-    await board.delete_season("monza", archive=True)  # without a score there is nothing to archive
+    # Without a score there is nothing to archive.
+    assert await board.delete_season("monza", archive=True) == Ended(epoch=2, archived=False)
     assert (await board.season("monza")).epoch == 3
     await board.add("monza", "ann", 1)
-    await board.delete_season("monza", archive=True)
+    assert await board.delete_season("monza", archive=True) == Ended(epoch=3, archived=True)
     assert (await board.season("monza")).epoch == 4
 
 
@@ -309,26 +316,6 @@ async def test_what_is_refused_is_not_sent_again(board, pauses):
     assert pauses == []
 
 
-@contextlib.asynccontextmanager
-async def somebody_else(*told):
-    """Answers requests in this order, the last one over and over; for what the service does not say or look at.
-
-    Yields the base URL and what was sent: of each request its head, and its body.
-    """
-    sent, answers = [], itertools.chain(told, itertools.repeat(told[-1]))
-
-    async def answer(reader, writer):
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = head.partition("content-length: ")[2].partition("\r\n")[0]
-        sent.append((head, await reader.readexactly(int(length or 0))))
-        status, text = next(answers)
-        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
-        writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", sent
-
-
 async def test_the_api_key_goes_along():
     async with somebody_else(("200 OK", "{}")) as (url, sent), Leaderboard(url, api_key="k-1") as board:
         await board.delete_season("s")
@@ -348,6 +335,7 @@ async def test_what_is_sent():
             board.add("s", "ann", 1, key="k"),
             board.add("s", "ann", 1, key="k", occurred_at=moment),
             board.add_many("s", [Score("ann", 1, key="k", occurred_at=moment)]),
+            board.submit("s", "ann", 1, key="k", epoch=2),
         ):
             with pytest.raises(LeaderboardError):
                 await refused
@@ -363,6 +351,7 @@ async def test_what_is_sent():
         score,
         late,
         [late],
+        {"userId": "ann", "score": 1, "eventId": "k", "occurredAt": None, "epoch": 2},
     ]
 
 
