@@ -66,9 +66,9 @@ format: .venv/dev.stamp ## put the code in its form
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) pyproject.toml
 lock: .venv/dev.stamp ## write locks/ from pyproject.toml
-	$(LOCK) --output-file locks/runtime.txt
+	$(LOCK) --extra otel --output-file locks/runtime.txt
 	$(LOCK) --extra embedded --constraint locks/runtime.txt --output-file locks/run.txt
-	$(LOCK) --extra dev --constraint locks/run.txt --output-file locks/dev.txt
+	$(LOCK) --extra dev --constraint locks/run.txt --constraint locks/runtime.txt --output-file locks/dev.txt
 
 clean: ## remove .venv and caches; data under .data stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
