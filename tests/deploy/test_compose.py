@@ -10,6 +10,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tomllib
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -294,3 +295,10 @@ def test_https_needs_a_name(tmp_path):
     )
     assert done.returncode != 0
     assert "TLS_DOMAIN: set it in .env" in done.stderr
+
+
+def test_the_image_has_the_library_that_a_setting_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = {line.partition("==")[0] for line in (ROOT / "locks" / "runtime.txt").read_text().splitlines()}
+    for needed in project["optional-dependencies"]["otel"]:
+        assert needed.partition(">")[0] in locked
