@@ -9,7 +9,7 @@ import msgspec
 
 from api.boards import Page
 from api.cursors import cursor_behind
-from api.seasons_api import Moment, Rank, RankedPlayer, Top, percentile
+from api.seasons_api import Around, Moment, Rank, RankedPlayer, Top, percentile
 from shared.epochs import Epoch, Reason
 from shared.scores import Aggregation, Order, SeasonId, TieBreak, UserId
 from shared.season_settings import Season
@@ -48,6 +48,10 @@ class EpochTop(Top, frozen=True, rename="camel", kw_only=True):
 
 
 class EpochRank(Rank, frozen=True, rename="camel", kw_only=True):
+    epoch: int
+
+
+class EpochAround(Around, frozen=True, rename="camel", kw_only=True):
     epoch: int
 
 
