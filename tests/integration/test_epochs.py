@@ -293,7 +293,7 @@ async def test_sealing_waits_for_scores_that_are_on_their_way(http, pool, settin
     async with AsyncExitStack() as on_its_way:
         async with pool.connection() as conn, conn.transaction():
             await seasons.lock(conn, ["race"])
-            await seasons.reset(conn, "race", archived=True)
+            await seasons.begin_next_epoch(conn, "race", archived=True)
             await on_its_way.enter_async_context(scoring(settings, ("race", "bob", 2)))
         await drain()
         await rounds()

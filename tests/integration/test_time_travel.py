@@ -168,7 +168,7 @@ async def test_boards_of_epochs_that_are_over(http, pool, now):
     first = await now()
     async with pool.connection() as conn, conn.transaction():
         await seasons.lock(conn, ["race"])
-        await seasons.reset(conn, "race", archived=True)
+        await seasons.begin_next_epoch(conn, "race", archived=True)
     await post(http, "bob", delta=7)
     second = await now()
     assert (await http.delete(SEASON)).status_code == 200
@@ -197,7 +197,7 @@ async def test_a_closed_season_shows_its_board_until_it_is_reset(http, pool, now
     assert players(await get(http, "top", asOf=closed)) == [(1, "ann", 5)]
     async with pool.connection() as conn, conn.transaction():
         await seasons.lock(conn, ["race"])
-        await seasons.reset(conn, "race")
+        await seasons.begin_next_epoch(conn, "race")
     assert players(await get(http, "top", asOf=closed)) == [(1, "ann", 5)]
     assert players(await get(http, "top", asOf=await now())) == []
 
