@@ -222,13 +222,24 @@ async def test_a_closed_season_shows_its_board_until_it_is_reset(http, pool, now
 
 
 async def test_epochs_of_before_they_were_noted_are_gone(http, pool, now):
+    """When the current one began its first score says, and until there is one the token of the reset."""
     await post(http, "ann", delta=5)
     early = await now()
     async with pool.connection() as conn:
         await conn.execute("update seasons set epoch = 3")
+        await seasons.advance(conn, ["race"])
+        empty = await now()
+        assert await get(http, "top", 410, asOf=early) == "epoch_gone"
+        assert players(await get(http, "top", asOf=empty)) == []
         await post(http, "bob", delta=7)
-    assert await get(http, "top", 410, asOf=early) == "epoch_gone"
-    assert players(await get(http, "top", asOf=await now())) == [(1, "bob", 7)]
+        scored = await now()
+        assert await get(http, "top", 410, asOf=early) == "epoch_gone"
+        assert await get(http, "top", 410, asOf=empty) == "epoch_gone"
+        assert players(await get(http, "top", asOf=scored)) == [(1, "bob", 7)]
+        # Its own end is noted.
+        assert (await http.delete(f"{SEASON}?archive=true")).status_code == 200
+        assert await get(http, "top", 410, asOf=early) == "epoch_gone"
+        assert players(await get(http, "top", asOf=scored)) == [(1, "bob", 7)]
 
 
 async def test_moderation_holds_from_when_it_was_asked_for(http, pool, settings, now, drain):
