@@ -24,8 +24,8 @@ _LAST_ID: Final = 2**63 - 1
 _IS_AHEAD: Final = "select %s > clock_timestamp()"
 
 # The first epoch that was left after the moment, else the current one. When it began is noted with the end of the one
-# before; of epochs from before that was noted their first score says it. Without one it was no later than its end, and
-# the current one than its season's last token, which the reset gave it.
+# before; of epochs from before that was noted their first score says it, and where there is none the season's token,
+# which the reset gave it.
 EPOCH: Final = """
 select found.epoch, found.aggregation, found.sort_order, found.windows, found.tie_break, found.told,
   season.created_at > %(moment)s as unknown,
@@ -35,17 +35,16 @@ select found.epoch, found.aggregation, found.sort_order, found.windows, found.ti
     found.began_at,
     (select event.created_at from score_events as event
      where event.season_id = season.season_id and event.epoch = found.epoch order by event.id limit 1),
-    found.ended_at,
     timestamptz 'epoch' + season.token * interval '1 microsecond'
   ) end as began_at
 from seasons as season cross join lateral (
   (select epoch, aggregation, sort_order, windows, tie_break,
-     case when archived then 'archived' else reason end as told, began_at, ended_at
+     case when archived then 'archived' else reason end as told, began_at
    from season_epochs
    where season_id = season.season_id and epoch < season.epoch and coalesce(next_began_at, ended_at) > %(moment)s
    order by epoch limit 1)
   union all
-  select season.epoch, season.aggregation, season.sort_order, season.windows, season.tie_break, 'current', null, null
+  select season.epoch, season.aggregation, season.sort_order, season.windows, season.tie_break, 'current', null
   order by epoch limit 1
 ) as found
 where season.season_id = %(season_id)s
