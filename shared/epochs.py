@@ -165,7 +165,7 @@ async def is_untouched(conn: Connection, season_id: SeasonId) -> bool:
 
 
 async def was_never_open(conn: Connection, season_id: SeasonId) -> bool:
-    """Whether the locked season's epoch began after the season's endsAt, and has no score: there is nothing to tell of
+    """Whether the season's epoch began after the season's endsAt, and has no score: there is nothing to tell of
     it, and nothing that a later endsAt would make wrong. Exact once what was on its way is settled."""
     row = await (await conn.execute(_WAS_NEVER_OPEN, (season_id,))).fetchone()
     assert row is not None

@@ -108,12 +108,15 @@ class SeasonEnds:
 
 
 async def _settled_ends(conn: Connection, left_alone: list[SeasonId], limit: int) -> list[SeasonId]:
-    """`rewards.ended`, once scores that were on their way as these ends were set are in the ledger."""
+    """`rewards.ended`; where an epoch of these seems to have never been open, once scores that were on their way as its
+    season's end was set are in the ledger."""
     found = await rewards.ended(conn, left_alone, limit)
-    if found:
-        row = await (await conn.execute("select clock_timestamp()")).fetchone()
-        assert row is not None
-        await settle(conn, row[0])
+    for season_id in found:
+        if await epochs.was_never_open(conn, season_id):
+            row = await (await conn.execute("select clock_timestamp()")).fetchone()
+            assert row is not None
+            await settle(conn, row[0])
+            break
     return found
 
 
