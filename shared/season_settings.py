@@ -128,7 +128,7 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
 
 
 async def close(conn: Connection, season_id: SeasonId) -> bool:
-    """Let the season take no more scores until it is reset; returns whether there is such a season."""
+    """Let the season take no more scores until its next epoch; returns whether there is such a season."""
     async with conn.transaction():
         if not await seasons.lock(conn, [season_id]):
             return False
