@@ -44,7 +44,7 @@ from api.seasons_api import SeasonsApi
 from api.stream_states import States
 from api.streams import Streams
 from api.streams_api import StreamsApi
-from api.time_travel import TimeTravel
+from api.time_travel import TOO_FAR, TimeTravel
 from api.top_cache import TopCache
 from api.visibility import Visibility
 from shared import garbage, open_files
@@ -137,7 +137,7 @@ def create_app(settings: ServiceSettings) -> Front:
             close_traces()
 
     reads, event_reads = LedgerReads(pool, settings), LedgerReads(pool, settings)
-    past_reads = LedgerReads(pool, settings, at_once=_PAST_AT_ONCE)
+    past_reads = LedgerReads(pool, settings, at_once=_PAST_AT_ONCE, advice=TOO_FAR)
     seasons_api = SeasonsApi(intake, boards, top_cache, visibility, traced, time_travel=TimeTravel(past_reads, boards))
     games_api = GamesApi(intake, boards, top_cache, traced)
     season_resources = SeasonResources(reads, boards, resets, top_cache, settings.webhooks)

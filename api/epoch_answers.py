@@ -9,7 +9,7 @@ import msgspec
 
 from api.boards import Page
 from api.cursors import cursor_behind
-from api.seasons_api import Moment, Rank, RankedPlayer, Top, percentile
+from api.seasons_api import Around, Moment, Rank, RankedPlayer, Top, percentile
 from shared.epochs import Epoch, Reason
 from shared.scores import Aggregation, Order, SeasonId, TieBreak, UserId
 from shared.season_settings import Season
@@ -51,12 +51,28 @@ class EpochRank(Rank, frozen=True, rename="camel", kw_only=True):
     epoch: int
 
 
+class EpochAround(Around, frozen=True, rename="camel", kw_only=True):
+    epoch: int
+
+
 def current_epoch(season: Season, noted: Epoch | None, began_at: dt.datetime | None, players: int) -> SeasonEpoch:
-    """`noted`: what was noted of its end, where it takes no more scores."""
-    ended_at, reason, sealed_at = (noted.ended_at, noted.reason, noted.sealed_at) if noted else (None, None, None)
+    """`noted`: what was noted of its end, where it takes no more scores and somebody asked for that."""
+    ended_at, reason, sealed_at = _end_by_its_season(season, began_at)
+    if noted is not None:
+        ended_at, reason, sealed_at = noted.ended_at, noted.reason, noted.sealed_at
     chosen = season.settings.rules[:4]
     moments = _utc(began_at), _utc(ended_at), reason, _utc(sealed_at)
     return SeasonEpoch(season.epoch, "current", *moments, players, *chosen)
+
+
+def _end_by_its_season(season: Season, began_at: dt.datetime | None) -> tuple[dt.datetime | None, Reason | None, None]:
+    """When the current epoch took no more scores, and why, by what its season says: one that began later never took
+    any. Builds before let an epoch begin closed, which they did not note."""
+    if season.state != "closed":
+        return None, None, None
+    reason: Reason = "end" if season.closed_at is None else "close"
+    over_at = season.closed_at or season.settings.ends_at
+    return max((moment for moment in (over_at, began_at) if moment is not None), default=None), reason, None
 
 
 def ended_epoch(epoch: Epoch) -> SeasonEpoch:

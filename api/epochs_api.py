@@ -15,9 +15,9 @@ from api.answers import NO_STORE, Answer, TaggedAnswer, json_answer
 from api.boards import Boards
 from api.cursors import number_of, place_of
 from api.endpoint import Call, Endpoint, of_now, user_id_in, whole_number_in
-from api.epoch_answers import EpochRank, Epochs, EpochTop, current_epoch, ended_epoch, live_top, rank_of
+from api.epoch_answers import EpochAround, EpochRank, Epochs, EpochTop, current_epoch, ended_epoch, live_top, rank_of
 from api.ledger_reads import LedgerReads
-from api.season_paths import ANY_SEASON
+from api.season_paths import ANY_SEASON, OfSeason
 from api.seasons_api import RankedPlayer
 from shared import epochs, final_ranks, season_settings
 from shared.epochs import Epoch
@@ -31,7 +31,9 @@ from shared.errors import (
 )
 from shared.postgres import Connection
 from shared.scores import (
+    DEFAULT_AROUND_RANGE,
     DEFAULT_TOP_LIMIT,
+    MAX_AROUND_RANGE,
     MAX_EPOCH,
     MAX_OFFSET,
     MAX_TOP_LIMIT,
@@ -58,9 +60,10 @@ class EpochsApi:
     def routes(self) -> list[Route]:
         """To be asked before those of boards, whose seasons' ids match anything."""
         return [
-            Route(EPOCHS, Endpoint(self.page, Need.READ), methods=["GET"]),
-            Route(f"{_EPOCH}/top", Endpoint(self.top, Need.READ), methods=["GET"]),
-            Route(f"{_EPOCH}/rank", Endpoint(self.rank, Need.READ), methods=["GET"]),
+            OfSeason(EPOCHS, Endpoint(self.page, Need.READ), methods=["GET"]),
+            OfSeason(f"{_EPOCH}/top", Endpoint(self.top, Need.READ), methods=["GET"]),
+            OfSeason(f"{_EPOCH}/rank", Endpoint(self.rank, Need.READ), methods=["GET"]),
+            OfSeason(f"{_EPOCH}/around", Endpoint(self.around, Need.READ), methods=["GET"]),
         ]
 
     async def page(self, call: Call) -> Answer:
@@ -106,7 +109,7 @@ class EpochsApi:
         async def look_up(conn: Connection, found: Epoch) -> EpochRank:
             row = await final_ranks.find(conn, season_id, epoch, user_id)
             if row is None:
-                raise NotOnBoardError(f"this player is not on the board of epoch {epoch} of season {season_id}")
+                raise _absent(season_id, epoch)
             return rank_of(season_id, epoch, user_id, (row.rank, row.score, found.players))
 
         found = await self._archived(season_id, epoch, look_up)
@@ -114,6 +117,27 @@ class EpochsApi:
             place = await self._live(season_id, epoch, partial(self._boards.rank, season_id, user_id))
             found = rank_of(season_id, epoch, user_id, place)
         return _tagged(call, found)
+
+    async def around(self, call: Call) -> Answer:
+        season_id, epoch, query = call.season_id, _epoch_in(call), _plain_query(call)
+        if "score" in query:
+            raise InvalidRequestError(
+                "the board of an epoch is asked around a player: send userId, not score", code="invalid_query"
+            )
+        user_id = user_id_in(query)
+        size = whole_number_in(query, "range", default=DEFAULT_AROUND_RANGE, lowest=0, highest=MAX_AROUND_RANGE)
+
+        async def look_up(conn: Connection, _found: Epoch) -> list[RankedPlayer]:
+            rows = await final_ranks.around(conn, season_id, epoch, user_id, size)
+            if not rows:
+                raise _absent(season_id, epoch)
+            return [RankedPlayer(*row) for row in rows]
+
+        items = await self._archived(season_id, epoch, look_up)
+        if items is None:
+            players = await self._live(season_id, epoch, partial(self._boards.around, season_id, user_id, size))
+            items = list(map(RankedPlayer, *players))
+        return _tagged(call, EpochAround(season_id, user_id, size, items, epoch=epoch))
 
     async def _archived(
         self, season_id: SeasonId, epoch: int, look_up: Callable[[Connection, Epoch], Awaitable[T]]
@@ -196,6 +220,10 @@ def _refuse(season: Season, epoch: int, found: Epoch | None) -> NoReturn:
             "keeps the one that it ends"
         )
     raise EpochNotFoundError(told)
+
+
+def _absent(season_id: SeasonId, epoch: int) -> NotOnBoardError:
+    return NotOnBoardError(f"this player is not on the board of epoch {epoch} of season {season_id}")
 
 
 def _unknown(season_id: SeasonId) -> SeasonNotFoundError:

@@ -12,7 +12,7 @@ from api.answers import NO_STORE, Answer, json_answer
 from api.cursors import cursor_of_event, event_behind
 from api.endpoint import Call, Endpoint, whole_number_in
 from api.ledger_reads import LedgerReads
-from api.season_paths import ANY_SEASON, EndsWithId, event_id_in_path, user_id_in_path
+from api.season_paths import ANY_SEASON, EndsWithId, OfSeason, event_id_in_path, user_id_in_path
 from api.seasons_api import Moment
 from api.waiting import event_not_found
 from shared import events
@@ -62,7 +62,7 @@ class EventsApi:
     def routes(self) -> list[Route]:
         of_player = f"{ANY_SEASON}/users/{{uid:anything}}/events"
         return [
-            Route(of_player, Endpoint(self.of_player, Need.READ), methods=["GET"]),
+            OfSeason(of_player, Endpoint(self.of_player, Need.READ), methods=["GET"]),
             EndsWithId(f"{ANY_SEASON}/events/{{eid:anything}}", Endpoint(self.get, Need.READ), methods=["GET"]),
         ]
 

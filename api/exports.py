@@ -20,7 +20,7 @@ from api.access import Need
 from api.answers import NO_STORE, Answer, Header, send_answer
 from api.endpoint import Call, Endpoint, failed, of_now, window_in
 from api.ops_ledger import OpsLedger
-from api.season_paths import ANY_SEASON
+from api.season_paths import ANY_SEASON, OfSeason
 from api.work_lines import NDJSON
 from shared.board_export import exported
 from shared.board_files import FORMATS, About, Format, writer_of
@@ -53,7 +53,7 @@ class Exports:
         self.under_way = 0
 
     def routes(self) -> list[Route]:
-        return [Route(f"{ANY_SEASON}/leaderboard/export", Endpoint(self.export, Need.ADMIN), methods=["GET"])]
+        return [OfSeason(f"{ANY_SEASON}/leaderboard/export", Endpoint(self.export, Need.ADMIN), methods=["GET"])]
 
     async def export(self, call: Call) -> Answer:
         season_id, query = call.season_id, of_now(call.query())

@@ -25,7 +25,11 @@ log = structlog.get_logger()
 class LedgerReads:
     """Of one API process; each kind of question has turns of its own, so that no other waits for the long ones."""
 
-    def __init__(self, pool: Pool, settings: ServiceSettings, *, at_once: int = _AT_ONCE) -> None:
+    def __init__(
+        self, pool: Pool, settings: ServiceSettings, *, at_once: int = _AT_ONCE, advice: str = "ask again shortly"
+    ) -> None:
+        """`advice`: what somebody is told whose question was not done in time."""
+        self._advice = advice
         self._pool = pool
         self._deadline_seconds = settings.request_timeout_ms / 1000
         self._turns = asyncio.Semaphore(at_once)
@@ -40,7 +44,7 @@ class LedgerReads:
         try:
             return await within(self._deadline_seconds, in_turn())
         except TimeoutError as error:
-            raise DeadlineError(f"not done within {self._deadline_seconds:g} s; ask again shortly") from error
+            raise DeadlineError(f"not done within {self._deadline_seconds:g} s; {self._advice}") from error
         except (psycopg.Error, OSError) as error:
             await renew_if_lost(self._pool, error)
             log.warning("ledger does not answer", error=str(error).strip() or type(error).__name__)

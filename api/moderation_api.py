@@ -16,7 +16,7 @@ from api.answers import NO_STORE, Answer, json_answer
 from api.cursors import cursor_of_event, event_behind
 from api.endpoint import Call, Endpoint, whole_number_in
 from api.ledger_reads import LedgerReads
-from api.season_paths import ANY_SEASON, EndsWithId, event_id_in_path, user_id_in_path
+from api.season_paths import ANY_SEASON, EndsWithId, OfSeason, event_id_in_path, user_id_in_path
 from api.seasons_api import Moment
 from shared import moderation_requests
 from shared.api_keys import ApiKey
@@ -84,10 +84,10 @@ class ModerationApi:
     def routes(self) -> list[Route]:
         player = f"{ANY_SEASON}/users/{{uid:anything}}"
         return [
-            Route(f"{ANY_SEASON}/events/{{eid}}/void", Endpoint(self.void, Need.ADMIN), methods=["POST"]),
-            Route(f"{player}/hide", Endpoint(self.hide, Need.ADMIN), methods=["POST"]),
-            Route(f"{player}/unhide", Endpoint(self.unhide, Need.ADMIN), methods=["POST"]),
-            Route(f"{ANY_SEASON}/moderations", Endpoint(self.audit, Need.ADMIN), methods=["GET"]),
+            OfSeason(f"{ANY_SEASON}/events/{{eid}}/void", Endpoint(self.void, Need.ADMIN), methods=["POST"]),
+            OfSeason(f"{player}/hide", Endpoint(self.hide, Need.ADMIN), methods=["POST"]),
+            OfSeason(f"{player}/unhide", Endpoint(self.unhide, Need.ADMIN), methods=["POST"]),
+            OfSeason(f"{ANY_SEASON}/moderations", Endpoint(self.audit, Need.ADMIN), methods=["GET"]),
             EndsWithId(player, Endpoint(self.erase, Need.ADMIN), methods=["DELETE"]),
         ]
 

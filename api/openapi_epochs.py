@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.epoch_answers import EpochRank, Epochs, EpochTop, SeasonEpoch
+from api.epoch_answers import EpochAround, EpochRank, Epochs, EpochTop, SeasonEpoch
 from api.epochs_api import DEFAULT_PAGE, MAX_PAGE
 from api.openapi_parts import (
     ANN,
@@ -23,7 +23,7 @@ from api.openapi_parts import (
 )
 from shared import scores
 
-STRUCTS: Final = (SeasonEpoch, Epochs, EpochTop, EpochRank)
+STRUCTS: Final = (SeasonEpoch, Epochs, EpochTop, EpochRank, EpochAround)
 
 _EPOCH: Final[Json] = {
     "name": "epoch",
@@ -54,6 +54,7 @@ _ARCHIVED: Final = {
     "sealedAt": "2026-11-24T10:00:01Z",
     "players": 1,
 }
+_RANKED: Final = {"rank": 1, "userId": "ann", "score": 25}
 _NUMBER: Final = {"type": "string", "pattern": "^[0-9]{1,9}$"}
 _MISSING: Final = ["season_not_found", "epoch_not_found"]
 _BEHIND: Final = {503: [*READ[503], "postgres_unavailable"]}
@@ -67,6 +68,7 @@ def paths(season: str) -> Json:
         f"{season}/epochs": {"get": _epochs()},
         f"{board}/top": {"get": _top()},
         f"{board}/rank": {"get": _rank()},
+        f"{board}/around": {"get": _around()},
     }
 
 
@@ -94,8 +96,7 @@ def _top() -> Json:
     limit = {"type": "integer", "minimum": 1, "maximum": scores.MAX_TOP_LIMIT, "default": scores.DEFAULT_TOP_LIMIT}
     offset = {"type": "integer", "minimum": 0, "maximum": scores.MAX_OFFSET, "default": 0}
     cursor = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
-    ranked = {"rank": 1, "userId": "ann", "score": 25}
-    found = {"seasonId": SEASON, "items": [ranked], "totalPlayers": 1, "nextCursor": None, "epoch": 1}
+    found = {"seasonId": SEASON, "items": [_RANKED], "totalPlayers": 1, "nextCursor": None, "epoch": 1}
     return operation(
         "epochTop",
         "The best players of an epoch, best first",
@@ -134,6 +135,25 @@ def _rank() -> Json:
         },
         {
             400: ["invalid_season_id", "invalid_epoch", "invalid_user_id", "invalid_query"],
+            404: [*_MISSING, "not_on_board"],
+            **_SEALING,
+        },
+    )
+
+
+def _around() -> Json:
+    size = {"type": "integer", **BOUNDS["range"], "default": scores.DEFAULT_AROUND_RANGE}
+    found = {**ANN, "range": 5, "items": [_RANKED], "epoch": 1}
+    return operation(
+        "epochAround",
+        "The players around one, in an epoch",
+        [SID, _EPOCH, USER, query("range", size, "How many on each side.", scores.DEFAULT_AROUND_RANGE), IF_NONE_MATCH],
+        {
+            200: answer("Fewer at the edges.", schema_of(EpochAround), found, "ETag", "Cache-Control"),
+            304: empty_answer("The answer at hand still holds.", "ETag", "Cache-Control"),
+        },
+        {
+            400: ["invalid_season_id", "invalid_epoch", "invalid_user_id", "invalid_range", "invalid_query"],
             404: [*_MISSING, "not_on_board"],
             **_SEALING,
         },

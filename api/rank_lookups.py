@@ -13,7 +13,7 @@ from api.boards import Boards
 from api.cursors import season_behind
 from api.endpoint import Call, Endpoint, of_now, ties_in, whole_number_in, window_in
 from api.ledger_reads import LedgerReads
-from api.season_paths import ANY_SEASON, user_id_in_path
+from api.season_paths import ANY_SEASON, OfSeason, user_id_in_path
 from api.seasons_api import percentile
 from shared import standings
 from shared.errors import InvalidRequestError
@@ -69,7 +69,7 @@ class RankLookups:
 
     def routes(self) -> list[Route]:
         return [
-            Route(f"{ANY_SEASON}/leaderboard/ranks", Endpoint(self.of_players, Need.READ), methods=["POST"]),
+            OfSeason(f"{ANY_SEASON}/leaderboard/ranks", Endpoint(self.of_players, Need.READ), methods=["POST"]),
             Route("/v1/users/{uid:anything}/ranks", Endpoint(self.of_user, Need.READ), methods=["GET"]),
         ]
 

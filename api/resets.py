@@ -92,5 +92,5 @@ class Resets:
                 # Asked again, as a rule, by a client that did not get the answer.
                 before = await epochs.page(conn, season_id, epoch, 1)
                 return Ended(before[0].epoch, before[0].archived) if before else Ended()
-            await seasons.reset(conn, season_id, archived=archived)
+            await seasons.begin_next_epoch(conn, season_id, archived=archived)
             return Ended(epoch, archived)

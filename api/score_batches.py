@@ -28,7 +28,7 @@ from api.batch_format import (
 from api.endpoint import MAX_BODY_BYTES, Call, Endpoint, Traced
 from api.ledger_writes import CONFLICTS, LedgerWrites, Result
 from api.rate_limits import RateLimits
-from api.season_paths import ANY_SEASON
+from api.season_paths import ANY_SEASON, OfSeason
 from shared.batcher import Batcher
 from shared.errors import (
     BodyTooLargeError,
@@ -90,7 +90,7 @@ class ScoreBatches:
 
     def routes(self) -> list[Route]:
         path = f"{ANY_SEASON}/scores/batch"
-        return [Route(path, Endpoint(self._traced(path, self.add_scores), Need.WRITE), methods=["POST"])]
+        return [OfSeason(path, Endpoint(self._traced(path, self.add_scores), Need.WRITE), methods=["POST"])]
 
     async def add_scores(self, call: Call) -> Answer:
         season_id = call.season_id

@@ -38,7 +38,19 @@ class NothingElse(Anything):
     )
 
 
-class OnlyItsMethod(Route):
+class OfSeason(Route):
+    """A path below a season. A slash that is not encoded is part of no id: with it the path is another one, or none."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        if match is not Match.NONE and (slashes := child_scope["path_params"]["sid"].count("/")):
+            given = b"".join(scope["raw_path"].split(b"/")[3:4])
+            if slashes > given.upper().count(b"%2F"):
+                return Match.NONE, {}
+        return match, child_scope
+
+
+class OnlyItsMethod(OfSeason):
     """A route so wide that other methods must not take its match for "the path is right, the method is not"."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -46,7 +58,7 @@ class OnlyItsMethod(Route):
         return (Match.NONE, {}) if match is Match.PARTIAL else (match, child_scope)
 
 
-class EndsWithId(Route):
+class EndsWithId(OfSeason):
     """A path that ends with an id, which may hold a slash where it is encoded: one that is not begins another path."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

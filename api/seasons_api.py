@@ -16,7 +16,7 @@ from api.boards import Boards, Page, Placing
 from api.cursors import cursor_behind, place_of
 from api.endpoint import Call, Endpoint, Traced, score_in, ties_in, user_id_in, whole_number_in, window_in
 from api.intake import Intake
-from api.season_paths import ANY_SEASON
+from api.season_paths import ANY_SEASON, OfSeason
 from api.top_cache import TopCache, key_of
 from api.visibility import Visibility
 from api.waiting import Pending, pending_after, wait_ms_in, waits
@@ -143,7 +143,7 @@ class SeasonsApi:
         }
 
     def routes(self) -> list[Route]:
-        return [Route(f"{ANY_SEASON}/{rest}", app, methods=[method]) for (method, rest), app in self.hot.items()]
+        return [OfSeason(f"{ANY_SEASON}/{rest}", app, methods=[method]) for (method, rest), app in self.hot.items()]
 
     async def add_score(self, call: Call) -> Answer:
         season_id = call.season_id

@@ -13,7 +13,7 @@ from api import open_answers
 from api.access import Need
 from api.answers import NO_STORE, Answer
 from api.endpoint import Call, Endpoint, of_now, ties_in, user_id_in, whole_number_in, window_in
-from api.season_paths import ANY_SEASON
+from api.season_paths import ANY_SEASON, OfSeason
 from api.stream import Board, Stream, View
 from api.stream_events import CONTENT_TYPE, retry, seen_by
 from api.stream_states import States
@@ -33,7 +33,7 @@ class StreamsApi:
         self._clock = clock
 
     def routes(self) -> list[Route]:
-        return [Route(f"{ANY_SEASON}/leaderboard/stream", Endpoint(self.stream, Need.READ), methods=["GET"])]
+        return [OfSeason(f"{ANY_SEASON}/leaderboard/stream", Endpoint(self.stream, Need.READ), methods=["GET"])]
 
     async def stream(self, call: Call) -> Answer:
         season_id, query = call.season_id, of_now(call.query())

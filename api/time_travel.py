@@ -38,6 +38,13 @@ from shared.scores import (
 MAX_MOVED: Final = 100
 """Players whose movement one request may ask for."""
 
+TOO_FAR: Final = (
+    "too many scores came between the last snapshot and that moment, or too many ask for such boards at once; "
+    "snapshots that are late are made once there is time for them: ask again then (docs/runbook.md, Boards of a moment "
+    "come late)"
+)
+"""Why a board of a moment is not made in time, and what helps."""
+
 # What was does not change, but that who is erased is gone from it.
 KEPT: Final[Header] = (b"cache-control", b"max-age=60")
 

@@ -21,7 +21,7 @@ UNSEALED: Final = "sealed_at is null and (archived or wanted)"
 UNPURGED: Final = "next_began_at is not null and purged_at is null and not (archived or wanted)"
 """Of a row of season_epochs: its ledger rows and final ranks may go. As the index has it."""
 
-_WANTED: Final = """(%(reason)s <> 'restart' and exists (
+_WANTED: Final = """(%(told)s and exists (
   select from reward_hooks as hook where hook.season_id = season.season_id))"""
 """Whether somebody but the archive waits for the final ranks of an epoch that ends (`shared.rewards`), in SQL over its
 row of seasons. `shared.deliveries` clears season_epochs.wanted once they are written down."""
@@ -87,6 +87,14 @@ select season.closed_at is null
 from seasons as season where season_id = %s
 """
 
+# Its season's end lies before its beginning, where that is known, and no score was on its way as that was set.
+_WAS_NEVER_OPEN: Final = f"""
+select season.ends_at <= {_BEGAN}
+  and not exists (
+    select from score_events as event where event.season_id = season.season_id and event.epoch = season.epoch)
+from seasons as season where season_id = %s
+"""  # noqa: S608 - constants
+
 _COLUMNS: Final = """
 epoch, aggregation, sort_order, windows, tie_break, began_at, ended_at, reason, archived, sealed_at, expired_at, players
 """
@@ -119,10 +127,14 @@ async def end(
     conn: Connection, season_id: SeasonId, reason: Reason, *, archived: bool = False, followed: bool = False
 ) -> None:
     """Note that the locked season's epoch takes no more scores; noted before, it stays as it was noted. `archived`: it
-    stays readable. `followed`: the next one begins in the same transaction."""
-    parameters = {"season_id": season_id, "reason": reason, "archived": archived, "followed": followed}
+    stays readable. `followed`: the next one begins in the same transaction.
+
+    Who is told of final ranks is told of this one's, but not where other rules end it, or where it was never open.
+    """
+    told = reason != "restart" and not await was_never_open(conn, season_id)
+    parameters = {"season_id": season_id, "reason": reason, "archived": archived, "followed": followed, "told": told}
     await conn.execute(_END, parameters)
-    if reason != "restart":
+    if told:
         await rewards.note(conn, season_id)
     if followed:
         await rewards.note_next_epoch(conn, season_id)
@@ -148,6 +160,14 @@ async def reopen(conn: Connection, season_id: SeasonId) -> None:
 async def is_untouched(conn: Connection, season_id: SeasonId) -> bool:
     """Whether the locked season's epoch is open and has no score."""
     row = await (await conn.execute(_IS_UNTOUCHED, (season_id,))).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+async def was_never_open(conn: Connection, season_id: SeasonId) -> bool:
+    """Whether the season's epoch began after the season's endsAt, and has no score: there is nothing to tell of
+    it, and nothing that a later endsAt would make wrong. Exact once what was on its way is settled."""
+    row = await (await conn.execute(_WAS_NEVER_OPEN, (season_id,))).fetchone()
     assert row is not None
     return bool(row[0])
 

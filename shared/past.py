@@ -24,7 +24,8 @@ _LAST_ID: Final = 2**63 - 1
 _IS_AHEAD: Final = "select %s > clock_timestamp()"
 
 # The first epoch that was left after the moment, else the current one. When it began is noted with the end of the one
-# before; of epochs from before that was noted their first score says it.
+# before; of epochs from before that was noted their first score says it, and where there is none the season's token,
+# which the reset gave it.
 EPOCH: Final = """
 select found.epoch, found.aggregation, found.sort_order, found.windows, found.tie_break, found.told,
   season.created_at > %(moment)s as unknown,
@@ -33,7 +34,8 @@ select found.epoch, found.aggregation, found.sort_order, found.windows, found.ti
      where before.season_id = season.season_id and before.epoch = found.epoch - 1),
     found.began_at,
     (select event.created_at from score_events as event
-     where event.season_id = season.season_id and event.epoch = found.epoch order by event.id limit 1)
+     where event.season_id = season.season_id and event.epoch = found.epoch order by event.id limit 1),
+    timestamptz 'epoch' + season.token * interval '1 microsecond'
   ) end as began_at
 from seasons as season cross join lateral (
   (select epoch, aggregation, sort_order, windows, tie_break,

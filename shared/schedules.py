@@ -19,7 +19,14 @@ from shared.errors import InvalidRequestError
 MAX_CRON_LENGTH: Final = 100
 MAX_DAYS: Final = 3660
 
-_FIELDS: Final = 5
+_FIELDS: Final = (
+    ("the minute", "0 to 59"),
+    ("the hour", "0 to 23"),
+    ("the day of the month", "1 to 31, L or LW"),
+    ("the month", "1 to 12 or JAN to DEC"),
+    ("the day of the week", "0 to 7 or SUN to SAT, as FRI#2 for the second Friday or 5L for the last"),
+)
+"""What each field of a cron expression is, and what it takes beside *."""
 _LEAP_YEAR: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 """Whether a cron expression ever fires does not depend on when that is asked; from here it is found soonest."""
 
@@ -56,19 +63,22 @@ class Schedule:
 
 def cron(expression: str) -> Cron:
     """InvalidRequestError where it is none, or never fires."""
-    if len(expression) > MAX_CRON_LENGTH or len(expression.split()) != _FIELDS:
+    fields = expression.split()
+    if len(expression) > MAX_CRON_LENGTH or len(fields) != len(_FIELDS):
         raise _invalid(
             f"resets.cron must be five fields, minute hour day month weekday, of at most {MAX_CRON_LENGTH} characters, "
             'such as "0 0 * * 1"'
         )
-    try:
-        never = next(CronSim(expression, _LEAP_YEAR), None) is None
-    except CronSimError as error:
+    for number, (field, (name, allowed)) in enumerate(zip(fields, _FIELDS, strict=True)):
+        alone = ["*"] * len(fields)
+        alone[number] = field
+        if not _fires(" ".join(alone)):
+            raise _invalid(f"resets.cron: {name} must be {allowed}, or *, a list, a range or a step, not {field!r}")
+    if not _fires(expression):
         raise _invalid(
-            f'resets.cron: {str(error).lower()}; it must be minute hour day month weekday, such as "0 0 * * 1"'
-        ) from error
-    if never:
-        raise _invalid("resets.cron never fires: there is no such day")
+            f"resets.cron never fires: no month that {expression!r} names ever has such a day; take one that comes, "
+            "such as 28, or L, the last of a month"
+        )
     return Cron(expression)
 
 
@@ -96,7 +106,18 @@ def next_after(timing: Timing, zone: str, moment: dt.datetime) -> dt.datetime:
             case Days(every, starting_at):
                 return _next_of_days(every, starting_at, place, moment)
     except (OverflowError, ValueError, StopIteration) as error:
-        raise _invalid("resets never fires: the years end before it does") from error
+        raise _invalid(
+            "resets never fires: its next moment would come after the year 9999; take one that comes sooner, or an "
+            "earlier startsAt or startingAt"
+        ) from error
+
+
+def _fires(expression: str) -> bool:
+    """Whether it is well-formed and ever does."""
+    try:
+        return next(CronSim(expression, _LEAP_YEAR), None) is not None
+    except CronSimError:  # also of a day that none of the months has
+        return False
 
 
 def _next_of_cron(expression: str, zone: dt.tzinfo, moment: dt.datetime) -> dt.datetime:

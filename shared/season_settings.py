@@ -117,7 +117,8 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
                 "another season, or reset this one with DELETE first",
                 code="season_has_scores",
             )
-        # A score that is on its way was meant otherwise: it counts as if it had come before a reset.
+        # A score that is on its way was meant otherwise: it counts as if it had come before a reset. Whoever sets other
+        # rules wants scores by them: it is open, also where it had been closed.
         await seasons.begin_next_epoch(conn, season_id, "restart")
     elif await _is_to_come(conn, settings.ends_at):
         await epochs.reopen(conn, season_id)
@@ -127,7 +128,7 @@ async def put(conn: Connection, season_id: SeasonId, settings: Settings) -> Lite
 
 
 async def close(conn: Connection, season_id: SeasonId) -> bool:
-    """Let the season take no more scores until it is reset; returns whether there is such a season."""
+    """Let the season take no more scores until its next epoch; returns whether there is such a season."""
     async with conn.transaction():
         if not await seasons.lock(conn, [season_id]):
             return False

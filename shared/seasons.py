@@ -46,9 +46,7 @@ where season_id = any(%s) returning season_id, token
 
 _ADVANCE_BEYOND = "update seasons set token = greatest(token, %s) + 1 where season_id = %s returning token"
 
-_NEXT_EPOCH = "update seasons set epoch = epoch + 1 where season_id = %s"
-
-_OPEN = "update seasons set closed_at = null where season_id = %s and closed_at is not null"
+_NEXT_EPOCH = "update seasons set epoch = epoch + 1, closed_at = null where season_id = %s"
 
 _NOTE_HIDDEN = """
 update seasons set hides = exists (select from hidden_players where hidden_players.season_id = seasons.season_id)
@@ -130,21 +128,13 @@ async def advance_beyond(conn: Connection, season_id: SeasonId, token: int) -> i
 async def begin_next_epoch(
     conn: Connection, season_id: SeasonId, reason: epochs.Reason = "reset", *, archived: bool = False
 ) -> None:
-    """In the locked season whatever carries an older epoch counts no more. O(1) for any size.
+    """In the locked season whatever carries an older epoch counts no more, and it is open. O(1) for any size.
 
     `archived`: the one that ends stays readable.
     """
     await epochs.end(conn, season_id, reason, archived=archived, followed=True)
     await conn.execute(_NEXT_EPOCH, (season_id,))
     await advance(conn, [season_id])
-
-
-async def reset(
-    conn: Connection, season_id: SeasonId, reason: epochs.Reason = "reset", *, archived: bool = False
-) -> None:
-    """Begin the locked season's next epoch, in which it is open."""
-    await begin_next_epoch(conn, season_id, reason, archived=archived)
-    await conn.execute(_OPEN, (season_id,))
 
 
 async def note_hidden(conn: Connection, season_id: SeasonId) -> None:

@@ -11,7 +11,7 @@ from window_calls import expected_boards, let_pass, shown_boards
 from shared import keys, ledger, moderation_requests
 from shared.moderation_requests import Wish
 from shared.scores import Score
-from shared.seasons import reset
+from shared.seasons import begin_next_epoch
 from worker.batch import BatchApplier
 from worker.sweep import SWEEP_STEPS, Sweep
 from worker.upkeep import Audit
@@ -74,7 +74,7 @@ class World:
     async def reset(self):
         if self.rng.random() < 0.2:
             async with self.pool.connection() as conn, conn.transaction():
-                await reset(conn, self.season_id)
+                await begin_next_epoch(conn, self.season_id)
 
     async def settle(self):
         applier = BatchApplier(self.pool, self.projection, 500, lambda _step: None)

@@ -20,6 +20,7 @@ from shared.postgres import REFUSED, Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, reconcile
 from shared.scores import SeasonId
+from shared.settling import settle
 from worker.batch import Reach
 
 SCHEDULE_STEPS: Final = ("schedule_due", "schedule_reset", "schedule_fired", "schedule_shown", "end_noted")
@@ -71,7 +72,7 @@ class ScheduledResets:
             return False
         self._reach("schedule_due")
         if not found.over:
-            await seasons.reset(conn, season_id, "schedule", archived=found.schedule.archive)
+            await seasons.begin_next_epoch(conn, season_id, "schedule", archived=found.schedule.archive)
             self._reach("schedule_reset")
         await reset_schedules.note_fired(conn, season_id, found)
         told = {"due_at": str(found.at), "next_at": str(found.next_at), "over": found.over}
@@ -89,7 +90,7 @@ class SeasonEnds:
     async def run(self) -> None:
         """One round; raises as ScheduledResets does."""
         errors: list[Exception] = []
-        async for season_id in _done(self._pool, rewards.ended, self._note, errors):
+        async for season_id in _done(self._pool, _settled_ends, self._note, errors):
             log.info("season ended", season_id=season_id)
         if errors:
             raise errors[0]
@@ -98,10 +99,25 @@ class SeasonEnds:
         archived = await rewards.archives_at_end(conn, season_id)
         if archived is None:
             return False
-        await epochs.end(conn, season_id, "end", archived=archived)
+        open_before = not await epochs.was_never_open(conn, season_id)
+        if open_before:
+            await epochs.end(conn, season_id, "end", archived=archived)
         await rewards.put_end(conn, season_id, None)
         self._reach("end_noted")
-        return True
+        return open_before
+
+
+async def _settled_ends(conn: Connection, left_alone: list[SeasonId], limit: int) -> list[SeasonId]:
+    """`rewards.ended`; where an epoch of these seems to have never been open, once scores that were on their way as its
+    season's end was set are in the ledger."""
+    found = await rewards.ended(conn, left_alone, limit)
+    for season_id in found:
+        if await epochs.was_never_open(conn, season_id):
+            row = await (await conn.execute("select clock_timestamp()")).fetchone()
+            assert row is not None
+            await settle(conn, row[0])
+            break
+    return found
 
 
 async def _done(pool: Pool, due: _Due, work: _Work, errors: list[Exception]) -> AsyncIterator[SeasonId]:

@@ -9,7 +9,7 @@ import ssl
 import pytest
 from conftest import CrashError, client_of, crashing_at, make_settings, serving
 from receiver import SECRET, receiving, status
-from season_calls import SEASON, put
+from season_calls import SEASON, post, put
 
 from api.app import create_app
 from shared import deliveries, epochs, moderation_requests, seasons
@@ -333,6 +333,7 @@ async def test_the_end_of_a_season_is_told_of_but_not_where_it_was_put_off(http,
     rewards = {"url": receiver.url}
     ends = SeasonEnds(pool, lambda _step: None)
     await put(http, endsAt="2026-01-01T00:00:00Z", rewards=rewards)
+    await ask("update seasons set created_at = '2025-12-01' returning 1")
     await ends.run()
     await ask("delete from season_epochs returning 1")  # its end is put off before it was sealed
     await put(http, endsAt=later)
@@ -345,6 +346,25 @@ async def test_the_end_of_a_season_is_told_of_but_not_where_it_was_put_off(http,
     await ends.run()
     await worker().run()
     assert [received.verified()["data"]["reason"] for received in receiver.received] == ["end"]
+
+
+async def test_nobody_is_told_of_an_epoch_that_was_never_open(http, receiver, worker, seal, pool, ask):
+    """It began after the end of its season: by a reset, or by a PUT of an endsAt that has passed."""
+    ends = SeasonEnds(pool, lambda _step: None)
+    await put(http, rewards={"url": receiver.url})
+    assert await post(http, delta=1) == (202, None)
+    await http.delete(SEASON)
+    await put(http, rewards={"url": receiver.url}, endsAt="2026-01-01T00:00:00Z")
+    await ends.run()
+    await http.delete(SEASON)
+    await ends.run()
+    await http.post(f"{SEASON}/close")
+    await http.delete(SEASON)
+    assert await ask("select epoch, wanted from season_epochs order by 1") == [(1, True), (2, False), (3, False)]
+    assert await ask("select epoch from epoch_hooks") == [(1,)]
+    await seal()
+    await worker().run()
+    assert [received.verified()["data"]["epoch"] for received in receiver.received] == [1]
 
 
 @pytest.mark.usefixtures("due")

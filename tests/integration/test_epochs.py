@@ -131,10 +131,19 @@ async def test_an_archived_epoch_stays_readable(http, drain, sealed):
     assert (second["state"], second["players"], second["reason"]) == ("archived", 6, "reset")
     moments = [second["beganAt"], second["endedAt"], first["beganAt"], second["sealedAt"]]
     assert moments == sorted(moments, key=dt.datetime.fromisoformat)
+    around = await http.get(f"{SEASON}/epochs/1/leaderboard/around?userId=u3&range=1")
+    neighbours = [(3, "u4", 4), (4, "u3", 3), (5, "u2", 2)]
+    items = [{"rank": rank, "userId": user_id, "score": score} for rank, user_id, score in neighbours]
+    assert around.json() == {"seasonId": "race", "userId": "u3", "range": 1, "items": items, "epoch": 1}
+    again = await http.get(around.request.url, headers={"if-none-match": around.headers["etag"]})
+    assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
+
     assert await top(http) == [("new", 1)]
     current = await epoch_top(http, 2)
     assert (current["epoch"], current["totalPlayers"], current["items"][0]["userId"]) == (2, 1, "new")
     assert (await http.get(f"{SEASON}/epochs/2/leaderboard/rank?userId=new")).json()["rank"] == 1
+    found = (await http.get(f"{SEASON}/epochs/2/leaderboard/around?userId=new")).json()
+    assert (found["epoch"], found["range"], found["items"]) == (2, 5, [{"rank": 1, "userId": "new", "score": 1}])
 
 
 async def test_what_is_not_there_is_told_apart(http, drain, sealed):
@@ -168,11 +177,19 @@ async def test_what_is_not_there_is_told_apart(http, drain, sealed):
         ("/3/leaderboard/top", {"cursor": "1"}, "invalid_cursor"),
         ("/2/leaderboard/top", {"window": "24h"}, "invalid_query"),
         ("/2/leaderboard/rank", {"userId": "ann", "ties": "competition"}, "invalid_query"),
+        ("/0/leaderboard/around", {"userId": "ann"}, "invalid_epoch"),
+        ("/2/leaderboard/around", {}, "invalid_user_id"),
+        ("/2/leaderboard/around", {"userId": "ann", "range": 101}, "invalid_range"),
+        ("/2/leaderboard/around", {"userId": "ann", "score": 1}, "invalid_query"),
+        ("/2/leaderboard/around", {"userId": "ann", "window": "24h"}, "invalid_query"),
         ("", {"limit": 0}, "invalid_limit"),
         ("", {"cursor": "x"}, "invalid_cursor"),
     ):
         assert await refused(http, path, **query) == (400, code), (path, query)
-    assert await refused(http, "/2/leaderboard/rank", userId="nobody") == (404, "not_on_board")
+    for question in ("rank", "around"):
+        assert await refused(http, f"/2/leaderboard/{question}", userId="nobody") == (404, "not_on_board")
+        assert await refused(http, f"/3/leaderboard/{question}", userId="nobody") == (404, "not_on_board")
+        assert await refused(http, f"/1/leaderboard/{question}", userId="ann") == (404, "epoch_not_found")
     assert (await http.request("DELETE", f"{SEASON}/epochs")).status_code == 405
 
     seen, cursor = [], {}
@@ -246,7 +263,8 @@ async def test_what_does_not_count_is_in_no_final_rank(http, drain, sealed, pool
     async with pool.connection() as conn:
         await conn.execute("delete from final_ranks where season_id = 'race' and user_id = 'eve'")
     assert [item["rank"] for item in (await epoch_top(http, 1))["items"]] == [2]
-    assert await refused(http, "/1/leaderboard/rank", userId="eve") == (404, "not_on_board")
+    for question in ("rank", "around"):
+        assert await refused(http, f"/1/leaderboard/{question}", userId="eve") == (404, "not_on_board")
 
 
 async def test_sums_that_no_batch_folded_stay_within_what_a_board_holds(http, drain, sealed):
@@ -275,7 +293,7 @@ async def test_sealing_waits_for_scores_that_are_on_their_way(http, pool, settin
     async with AsyncExitStack() as on_its_way:
         async with pool.connection() as conn, conn.transaction():
             await seasons.lock(conn, ["race"])
-            await seasons.reset(conn, "race", archived=True)
+            await seasons.begin_next_epoch(conn, "race", archived=True)
             await on_its_way.enter_async_context(scoring(settings, ("race", "bob", 2)))
         await drain()
         await rounds()

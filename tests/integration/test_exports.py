@@ -24,7 +24,7 @@ from api.open_answers import OpenAnswer
 from shared import ledger, season_settings
 from shared.board_files import NdjsonWriter
 from shared.scores import MAX_SCORE, Rules, Score
-from shared.seasons import lock, reset
+from shared.seasons import begin_next_epoch, lock
 from shared.windows import BOARDS
 
 EXPORT = f"{SEASON}/leaderboard/export"
@@ -211,7 +211,7 @@ async def test_it_is_of_one_moment_and_bounded_in_memory(large, reader, eventual
     async with large.transaction():
         await lock(large, ["race"])
         await large.execute("update standings set score = score + 1 where user_id like '%7'")
-        await reset(large, "race")
+        await begin_next_epoch(large, "race")
     await eventually("select from seasons where epoch = 2")
     held = await (await large.execute(_HELD)).fetchone()
     assert held == (0,)  # nothing keeps vacuum back

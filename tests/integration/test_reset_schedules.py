@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import datetime as dt
 
+import psycopg
 import pytest
 from conftest import CrashError, crashing_at
 from redis.exceptions import ResponseError
 from season_calls import SEASON, post, put, top
 
-from shared import keys, reset_schedules, rewards
+from api.app import api_connection
+from shared import keys, ledger, reset_schedules, rewards
 from shared.reconciliation import SeasonsUnreachableError
+from shared.scores import Score
 from worker.schedules import SCHEDULE_STEPS, ScheduledResets, SeasonEnds
 from worker.upkeep import Audit, every
 
@@ -282,7 +285,7 @@ async def test_the_end_of_a_season_is_noted_once_where_somebody_asks_for_it(http
     ends = SeasonEnds(pool, lambda _step: None)
     await ends.run()
     assert await ask(ENDED) == []
-    await ask("update seasons set ends_at = now() - interval '1 second' returning 1")
+    await ask("update seasons set created_at = now() - interval '2 s', ends_at = now() - interval '1 s' returning 1")
     await ask("update season_ends set due_at = now() - interval '1 second' returning 1")
     with contextlib.suppress(CrashError):
         await SeasonEnds(pool, crashing_at("end_noted")).run()
@@ -300,6 +303,42 @@ async def test_an_end_that_came_before_a_reset_is_not_that_of_the_epoch_behind_i
     await http.delete(SEASON)
     await SeasonEnds(pool, lambda _step: None).run()
     assert await ask("select epoch, reason from season_epochs") == [(1, "reset")]
+
+
+async def test_an_epoch_that_began_after_its_seasons_end_and_has_no_score_has_no_end_to_note(http, pool, ask):
+    """It is as when nothing was noted: a later endsAt opens it, and whatever ends it, nobody is told."""
+    ends = SeasonEnds(pool, lambda _step: None)
+    earlier, later = ((now() + hours * HOUR).isoformat() for hours in (-1, 1))
+    await put(http, resets=MONDAYS)
+    assert await post(http, delta=1) == (202, None)
+    await http.delete(SEASON)
+    await put(http, endsAt=earlier, resets=MONDAYS)
+    await ends.run()
+    assert await ask("select * from season_ends") == []
+    assert await ask(ENDED) == [(1, "reset", False)]
+    assert (await put(http, endsAt=later, resets=MONDAYS))["state"] == "open"
+    assert await post(http, delta=1) == (202, None)
+    await put(http, endsAt=earlier, resets=MONDAYS)
+    await ends.run()
+    assert await ask(ENDED) == [(1, "reset", False), (2, "end", True)]
+
+
+async def test_an_end_is_judged_once_all_is_there_that_was_on_its_way_as_it_was_set(http, pool, settings, ask):
+    await put(http, resets=MONDAYS)
+    async with (
+        await psycopg.AsyncConnection.connect(api_connection(settings), autocommit=True) as conn,
+        conn.transaction(),
+    ):
+        await ledger.append(conn, [Score("race", "ann", 1)])
+        await put(http, endsAt=(now() - HOUR).isoformat(), resets=MONDAYS)
+        noting = asyncio.create_task(SeasonEnds(pool, lambda _step: None).run())
+        asked = (
+            "select 1 from pg_stat_activity where datname = current_database() and query ~ '^\\s*select \\$1 < clock'"
+        )
+        while not await ask(asked):
+            assert not noting.done()
+    await noting
+    assert await ask(ENDED) == [(1, "end", True)]
 
 
 @pytest.mark.parametrize(

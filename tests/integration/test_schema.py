@@ -229,6 +229,12 @@ async def test_final_ranks_are_read_by_key(ended_epochs):
         ("delete from final_ranks where season_id = %s and user_id = %s", ("s", "u7")),  # an erasure
     ):
         assert "final_ranks_season_id_user_id_epoch_idx" in await plan(ended_epochs, query, parameters)
+    asked = {"season_id": "s", "epoch": 1, "user_id": "u8000", "size": 100}
+    found = await plan(ended_epochs, final_ranks.AROUND, asked)
+    assert "final_ranks_season_id_user_id_epoch_idx" in found
+    assert "Index Scan Backward using final_ranks_pkey" in found
+    assert "Index Scan using final_ranks_pkey" in found
+    assert "Seq Scan" not in found
     found = await plan(ended_epochs, epochs.PAGE, ("s", 4000, 101))
     assert "season_epochs_pkey" in found
     assert "Sort" not in found

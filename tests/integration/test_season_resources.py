@@ -209,11 +209,40 @@ async def test_a_refused_score_makes_no_season(http, drain, truth):
     assert await truth() == {"race": {"ann": 6}}
 
 
-async def test_a_season_that_is_set_anew_stays_closed(http):
+async def test_other_rules_begin_an_epoch_that_is_open(http):
+    """As each one is: closing ends an epoch. The same rules leave it as it is."""
     await put(http)
     await http.post(f"{SEASON}/close")
+    assert (await put(http, 200, metadata={"a": 1}))["state"] == "closed"
     found = await put(http, 200, order="asc")
-    assert (found["state"], found["epoch"]) == ("closed", 2)
+    assert (found["state"], found["epoch"], found["closedAt"]) == ("open", 2, None)
+    assert await post(http, delta=1) == (202, None)
+
+
+async def test_why_an_epoch_takes_no_scores_is_told_whether_or_not_somebody_waits_for_its_end(http, pool):
+    past, to_come = ((dt.datetime.now(dt.UTC) + hours * HOUR).isoformat() for hours in (-1, 1))
+
+    async def current():
+        item = (await http.get(f"{SEASON}/epochs")).json()["items"][0]
+        return item["epoch"], item["reason"], item["endedAt"]
+
+    await put(http)
+    assert await current() == (1, None, None)
+    began = (await http.get(f"{SEASON}/epochs")).json()["items"][0]["beganAt"]
+    await put(http, endsAt=past)
+    assert await current() == (1, "end", began)  # it began after that
+    await put(http, endsAt=to_come)
+    assert await current() == (1, None, None)
+    await put(http, endsAt=past, order="asc")
+    epoch, reason, ended = await current()
+    assert (epoch, reason) == (2, "end")
+    assert ended > began
+    await put(http, order="asc")
+    async with pool.connection() as conn:  # as a build before left it
+        await conn.execute("update seasons set closed_at = created_at")
+    assert await current() == (2, "close", ended)
+    await http.post(f"{SEASON}/close")
+    assert (await current())[:2] == (2, "close")
 
 
 async def test_one_that_is_refused_costs_its_neighbours_nothing(http, drain, truth):

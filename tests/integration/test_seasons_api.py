@@ -79,6 +79,24 @@ async def test_any_other_season_id_is_refused_everywhere(http, season_id):
         assert_error(await http.delete(season), 400, "invalid_season_id")
 
 
+async def test_a_path_with_more_parts_than_one_below_a_season_is_none_of_its_paths(http):
+    """A slash that is not encoded is part of no id: nobody is told that the id is wrong."""
+    for method, path in (
+        *(("GET", f"{SEASON}/x/leaderboard/{question}") for question in ("top", "rank", "around", "ranks", "export")),
+        *(("POST", f"{SEASON}/epochs/1/{action}") for action in ("scores", "scores/batch", "close")),
+        ("POST", f"{SEASON}/epochs/1/leaderboard/ranks"),
+        ("GET", f"{SEASON}/epochs/1/leaderboard/stream"),
+        ("GET", f"{SEASON}/epochs/1/epochs"),
+        ("GET", f"{SEASON}/x/events/1"),
+        ("GET", f"{SEASON}/x/users/ann/events"),
+        ("DELETE", f"{SEASON}/x"),
+        ("DELETE", f"{SEASON}/x/users/ann"),
+    ):
+        assert_error(await http.request(method, path), 404, "not_found")
+    for question in ("leaderboard/top", "epochs", "epochs/1/leaderboard/around"):
+        assert_error(await http.get(f"/v1/seasons/a%2fb/{question}"), 400, "invalid_season_id")
+
+
 @pytest.mark.parametrize("user_id", ["a", "x" * 128, "Zoë 🎮", "{a}", '"\\', "-1", "a/b?c&d=e#f", " "])
 async def test_every_user_id_of_the_contract_works(http, drain, user_id):
     await add(http, user_id, 5)

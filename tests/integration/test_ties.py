@@ -12,7 +12,7 @@ from window_calls import expected_boards, let_pass
 from shared import keys, ledger
 from shared.board_entries import TIE_LENGTH, tie_of
 from shared.scores import Rules, Score
-from shared.seasons import reset
+from shared.seasons import begin_next_epoch
 from shared.windows import BOARDS
 from worker.sweep import Sweep
 
@@ -249,7 +249,7 @@ async def test_windows_and_ties_are_settled_once_there_are_scores(http, pool, dr
     assert await post(http, delta=6) == (202, None)
     await drain()
     async with pool.connection() as conn, conn.transaction():
-        await reset(conn, "race")  # by a DELETE that could not reach Redis
+        await begin_next_epoch(conn, "race")  # by a DELETE that could not reach Redis
     await put(http, 200)
     assert await post(http, delta=7) == (202, None)
     await drain()

@@ -7,10 +7,12 @@ import datetime as dt
 
 import psycopg
 import pytest
-from conftest import CrashError, crashing_at
+from conftest import CrashError, client_of, crashing_at, serving
 from season_calls import SEASON, post, put
 
-from shared import seasons, snapshots
+from api.app import create_app
+from cli.migrations import ROOT
+from shared import epoch_purges, seasons, snapshots
 from shared.postgres import connection_settings
 from worker.app import snapshot_connection
 from worker.snapshots import Snapshots
@@ -152,6 +154,23 @@ async def test_what_can_not_be_asked(http, drain, query, code):
         assert (response.status_code, response.json()["code"]) == (400, code), response.text
 
 
+async def test_a_board_that_takes_too_long_says_why_and_what_helps(settings, add, now, pool):
+    await add(("race", "ann", 5))
+    then, hasty = await now(), settings.model_copy(update={"request_timeout_ms": 300})
+    async with (
+        serving(create_app(hasty)) as base_url,
+        client_of(base_url) as client,
+        pool.connection() as conn,
+        conn.transaction(),
+    ):
+        await conn.execute("lock table snapshots")
+        response = await client.get(f"{BOARD}/top?asOf={text_of(then)}")
+    assert (response.status_code, response.json()["code"]) == (503, "deadline_exceeded")
+    told, _, section = response.json()["error"].partition("docs/runbook.md, ")
+    assert "too many scores came between the last snapshot and that moment" in told
+    assert f"\n## {section.removesuffix(')')}\n" in (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
+
+
 async def test_a_cursor_does_not_go_with_as_of(http, now, drain):
     for user_id in ("ann", "bob"):
         await post(http, user_id, delta=5)
@@ -168,7 +187,7 @@ async def test_boards_of_epochs_that_are_over(http, pool, now):
     first = await now()
     async with pool.connection() as conn, conn.transaction():
         await seasons.lock(conn, ["race"])
-        await seasons.reset(conn, "race", archived=True)
+        await seasons.begin_next_epoch(conn, "race", archived=True)
     await post(http, "bob", delta=7)
     second = await now()
     assert (await http.delete(SEASON)).status_code == 200
@@ -197,19 +216,30 @@ async def test_a_closed_season_shows_its_board_until_it_is_reset(http, pool, now
     assert players(await get(http, "top", asOf=closed)) == [(1, "ann", 5)]
     async with pool.connection() as conn, conn.transaction():
         await seasons.lock(conn, ["race"])
-        await seasons.reset(conn, "race")
+        await seasons.begin_next_epoch(conn, "race")
     assert players(await get(http, "top", asOf=closed)) == [(1, "ann", 5)]
     assert players(await get(http, "top", asOf=await now())) == []
 
 
 async def test_epochs_of_before_they_were_noted_are_gone(http, pool, now):
+    """When the current one began its first score says, and until there is one the token of the reset."""
     await post(http, "ann", delta=5)
     early = await now()
     async with pool.connection() as conn:
         await conn.execute("update seasons set epoch = 3")
+        await seasons.advance(conn, ["race"])
+        empty = await now()
+        assert await get(http, "top", 410, asOf=early) == "epoch_gone"
+        assert players(await get(http, "top", asOf=empty)) == []
         await post(http, "bob", delta=7)
-    assert await get(http, "top", 410, asOf=early) == "epoch_gone"
-    assert players(await get(http, "top", asOf=await now())) == [(1, "bob", 7)]
+        scored = await now()
+        assert await get(http, "top", 410, asOf=early) == "epoch_gone"
+        assert await get(http, "top", 410, asOf=empty) == "epoch_gone"
+        assert players(await get(http, "top", asOf=scored)) == [(1, "bob", 7)]
+        # Its own end is noted.
+        assert (await http.delete(f"{SEASON}?archive=true")).status_code == 200
+        assert await get(http, "top", 410, asOf=early) == "epoch_gone"
+        assert players(await get(http, "top", asOf=scored)) == [(1, "bob", 7)]
 
 
 async def test_moderation_holds_from_when_it_was_asked_for(http, pool, settings, now, drain):
@@ -308,6 +338,28 @@ async def test_the_worker_keeps_a_snapshot_after_so_many_scores(http, pool, sett
         assert await snapshots.purge(conn, 1) == 1
         assert await snapshots.purge(conn, 100) == 1
     assert await kept() == []
+
+
+async def test_snapshots_go_with_their_epoch_and_stay_with_its_archive(add, pool, settings, drain):
+    async def purged():
+        """How many standings, and how many snapshots are left."""
+        deleted = await snapshots.purge(conn, 100)
+        return deleted, (await (await conn.execute("select count(*) from snapshots")).fetchone())[0]
+
+    await add(("race", "ann", 5), ("race", "bob", 7))
+    await drain()
+    await Snapshots(pool, snapshot_connection(settings), 2, lambda _step: None).run()
+    async with pool.connection() as conn:
+        assert await purged() == (0, 1)
+        async with conn.transaction():
+            await seasons.lock(conn, ["race"])
+            await seasons.begin_next_epoch(conn, "race", archived=True)
+        assert await purged() == (0, 1)
+        await conn.execute("update season_epochs set sealed_at = now() - interval '3 days'")
+        assert await epoch_purges.expire(conn, 4) == 0
+        assert await purged() == (0, 1)
+        assert await epoch_purges.expire(conn, 2) == 1
+        assert await purged() == (2, 0)
 
 
 async def test_what_is_due_while_snapshots_rest_is_made_later_of_the_same_moments(

@@ -115,23 +115,32 @@ def test_cron_grows_and_none_is_left_out(expression, zone, after):
 
 
 @pytest.mark.parametrize(
-    "expression",
+    ("expression", "told"),
     [
-        "",
-        "* * * *",
-        "* * * * * *",
-        "60 0 * * *",
-        "0 0 30 2 *",
-        "0 0 */31 2 TUE#5",
-        "@weekly",
-        "0 0 * * MON-",
-        "x" * 101,
+        ("", "five fields"),
+        ("* * * *", "five fields"),
+        ("* * * * * *", "five fields"),
+        ("@weekly", "five fields"),
+        ("x" * 101, "five fields"),
+        ("60 0 * * *", "the minute must be 0 to 59, or .*, not '60'"),
+        ("0 24 * * *", "the hour must be 0 to 23, or .*, not '24'"),
+        ("0 0 32 2 *", "the day of the month must be 1 to 31, L or LW, or .*, not '32'"),
+        ("0 0 1 FEBR *", "the month must be 1 to 12 or JAN to DEC, or .*, not 'FEBR'"),
+        ("0 0 30 2 MON-", "the day of the week must be 0 to 7 .*, not 'MON-'"),
+        ("0 0 30 2 *", "never fires: no month that '0 0 30 2 [*]' names ever has such a day; take one that comes"),
+        ("0 0 31 4,6,9,11 *", "never fires: no month"),
+        ("0 0 */31 2 TUE#5", "never fires: no month"),
     ],
 )
-def test_what_is_no_cron_or_never_fires_is_refused(expression):
-    with pytest.raises(InvalidRequestError, match=r"resets\.cron") as caught:
+def test_what_is_no_cron_or_never_fires_is_refused(expression, told):
+    with pytest.raises(InvalidRequestError, match=rf"resets\.cron.*{told}") as caught:
         schedules.cron(expression)
     assert caught.value.code == "invalid_schedule"
+
+
+@pytest.mark.parametrize("expression", ["0 0 29 2 *", "0 0 31 2 1", "0 0 31 1,4 *", "0 0 * 2 MON#5"])
+def test_what_fires_seldom_does(expression):
+    schedules.cron(expression)
 
 
 FIELDS = st.one_of(
