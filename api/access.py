@@ -70,10 +70,11 @@ class Access:
     async def load(self, pool: Pool) -> None:
         """Read all keys. Raises what psycopg raises."""
         async with pool.connection() as conn:
+            # In this order: the first key, made in between, must not be asked for while it is not known.
+            any_made = await api_keys.any_made(conn)
             keys = await api_keys.live(conn)
-            any_made = bool(keys) or await api_keys.any_made(conn)
         self._keys = {live.key.key_id: live for live in keys}
-        self.asks = any_made or self._admin_digest is not None or not self._may_be_open
+        self.asks = any_made or bool(keys) or self._admin_digest is not None or not self._may_be_open
 
     async def follow(self, pool: Pool) -> None:
         """Read them again and again, until cancelled."""

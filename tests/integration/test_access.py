@@ -262,6 +262,29 @@ async def test_a_stream_of_nobody_ends_once_reading_needs_a_key(api, make, monke
         assert await stream.message() is None
 
 
+async def test_the_first_key_is_not_asked_for_before_it_is_known(settings, pool, make, monkeypatch):
+    """It is made between the two questions, whichever comes first."""
+    made = []
+
+    def then_made(ask):
+        async def asked(conn):
+            found = await ask(conn)
+            if not made:
+                made.append(await make("write"))
+            return found
+
+        return asked
+
+    for name in ("any_made", "live"):
+        monkeypatch.setattr(api_keys, name, then_made(getattr(api_keys, name)))
+    keys = access.Access(settings)
+    await keys.load(pool)
+    assert made
+    assert keys.asks
+    scope = {"method": "POST", "path_params": {}, "headers": [(b"authorization", f"Bearer {made[0]}".encode())]}
+    assert keys.admit(scope, access.Need.WRITE) is not None
+
+
 async def test_while_there_is_no_key_pages_of_others_change_nothing(api, make):
     """Browsers send such requests without asking first."""
     async with api() as http:

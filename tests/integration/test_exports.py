@@ -168,9 +168,9 @@ select 'race', 1, 'player-' || n, mod(n, 1000), 1 from generate_series(1, %s) as
 
 
 @pytest.fixture
-async def large(pool):
+async def large(patient_pool):
     """A board of many players; a connection."""
-    async with pool.connection() as conn:
+    async with patient_pool.connection() as conn:
         await ledger.create_seasons(conn, ["race"])
         await conn.execute(_FILL, (MANY,))
         yield conn
