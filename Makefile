@@ -38,7 +38,7 @@ load: .venv/dev.stamp ## k6 load scripts against a running service
 test: .venv/dev.stamp ## all tests, in PROCESSES=3 processes with servers of their own (0: in one)
 	@$(BIN)/pytest -n $(PROCESSES)
 
-faults: .venv/dev.stamp ## every fault many times over, about half an hour; writes .faults/result.md
+faults: .venv/dev.stamp ## every fault many times over, 30 to 45 minutes; writes .faults/result.md
 	@FAULTS=long $(BIN)/pytest --verbose tests/faults
 
 bench: .venv/dev.stamp ## speed beside its limits, 25 minutes; QUICK=1 takes 2; ARGS="--help" tells more
