@@ -14,8 +14,8 @@ REASON: Final = f"the total would leave ±{MAX_SCORE} (standings_score_check)"
 """Names the constraint that would have refused it. The same for all, so that failed events are counted by it."""
 
 # Of players whose events of the batch do not fit together: the total so far, and the events in order. In exact numbers,
-# which nothing overflows. Where seasons do not add up, no score that was accepted is too large for a standing. Standings
-# by their key, one player after the other: as a join the planner might read the whole table.
+# which nothing overflows. Where seasons do not add up, no score that was accepted is too large for a standing. Each
+# standing by its key: for a join the planner might read the whole table.
 _OVERFLOWING: Final = f"""
 with sent as materialized (
   select event.season_id, event.epoch, event.user_id, sum(event.delta) as points,
