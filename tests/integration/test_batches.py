@@ -48,6 +48,18 @@ async def test_events_of_before_a_reset_are_done_without_effect(add, drain, pool
     assert await truth() == {"s": {"new": 1}}
 
 
+async def test_what_did_not_fit_before_a_reset_is_done_without_effect_too(add, drain, pool, truth):
+    await add(("s", "old", MAX_SCORE), ("s", "old", 1), ("t", "rich", MAX_SCORE), ("t", "rich", 1))
+    async with pool.connection() as conn, conn.transaction():
+        await seasons.lock(conn, ["s"])
+        await seasons.begin_next_epoch(conn, "s")
+    assert await drain() == 4
+    assert await truth() == {"t": {"rich": MAX_SCORE}}
+    async with pool.connection() as conn:
+        failed = await conn.execute("select user_id, delta from outbox where status = 'failed'")
+        assert await failed.fetchall() == [("rich", 1)]
+
+
 async def test_a_poison_event_is_set_aside_with_its_reason_and_the_others_pass(add, drain, pool, truth):
     """The sum of a player leaves ±(2^53 - 1): that event fails, its 499 neighbours do not."""
     await add(("s", "rich", MAX_SCORE))
@@ -143,6 +155,23 @@ async def test_a_failed_event_that_an_aborted_batch_had_shown_is_taken_back(add,
             await BatchApplier(pool, projection, 500, crashing_at("projected")).apply(floor=0, paused=[])
     await drain()
     assert await truth() == {"s": {"rich": 5}}
+
+
+async def test_an_event_that_fitted_with_another_one_and_was_shown_is_taken_back(
+    add, pool, projection, drain, redis, truth
+):
+    await add(("s", "rich", MAX_SCORE))
+    await drain()
+    await add(("s", "rich", 1), ("s", "rich", -5))
+    with pytest.raises(CrashError):
+        await BatchApplier(pool, projection, 500, crashing_at("projected")).apply(floor=0, paused=[])
+    assert await redis.zscore(keys.board("s"), "rich") == MAX_SCORE - 4
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute("select from outbox where delta = -5 for update")
+        await drain()
+        assert await redis.zscore(keys.board("s"), "rich") == MAX_SCORE
+    await drain()
+    assert await truth() == {"s": {"rich": MAX_SCORE - 5}}
 
 
 @pytest.mark.parametrize("known", [False, True])
