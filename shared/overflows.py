@@ -16,7 +16,7 @@ REASON: Final = f"the total would leave ±{MAX_SCORE} (standings_score_check)"
 # Of players whose events of the batch do not fit together: the total so far, and the events in order. In exact numbers,
 # which nothing overflows. Where seasons do not add up, no score that was accepted is too large for a standing. Each
 # standing by its key: for a join the planner might read the whole table.
-_OVERFLOWING: Final = f"""
+OVERFLOWING: Final = f"""
 with sent as materialized (
   select event.season_id, event.epoch, event.user_id, sum(event.delta) as points,
     array_agg(event.id order by event.id) as ids, array_agg(event.delta order by event.id) as deltas
@@ -40,7 +40,7 @@ async def find(conn: Connection, event_ids: Iterable[int]) -> list[int]:
     """Those of the events that do not fit, their seasons being locked. Of a player whose events fit together that is
     none, in whatever order they came; of others each one that does not fit behind those before it that do."""
     ids = f"{{{','.join(map(str, event_ids))}}}"  # as in `shared.folds.fold`
-    players = await (await conn.execute(_OVERFLOWING, (ids,))).fetchall()
+    players = await (await conn.execute(OVERFLOWING, (ids,))).fetchall()
     return [beyond for player in players for beyond in not_fitting(*player)]
 
 

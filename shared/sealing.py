@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from psycopg import sql
 
+from shared import erasing
 from shared.aggregates import ALL_TIME
 from shared.epochs import UNSEALED
 from shared.ledger_check import EVENTS, NO_NESTED_LOOPS, totals
@@ -44,12 +45,14 @@ from season_epochs as ended join (select season_id, patch_floor from seasons) as
 where season_id = %s and epoch = %s and {UNSEALED}
 """  # noqa: S608 - constants
 
-# In one snapshot with what is pending: what a retry makes pending meanwhile must not be missing. What was never folded
-# may add up to more than a board holds.
+# In one snapshot with what is pending: what a retry makes pending meanwhile must not be missing. So does what waits for
+# an erasure: scores of that player may have come after the wish. What was never folded may add up to more than a board
+# holds.
 _RANK: Final = f"""
 with waits as materialized (
   select exists (
-    select from outbox where status = 'pending' and season_id = {{season_id}} and epoch = {{epoch}}) as any_pending
+    select from outbox where status = 'pending' and season_id = {{season_id}} and epoch = {{epoch}})
+    or {erasing.in_season("{season_id}")} as any_pending
 ), ledger as (
   select user_id, greatest(-{MAX_SCORE}, least({MAX_SCORE}, score))::bigint as score, reached_at, reached_by
   from (select user_id, {{totals}} from ({EVENTS}) as event group by user_id) as total
@@ -121,7 +124,8 @@ async def claim(conn: Connection, season_id: SeasonId, epoch: int) -> Claimed | 
 
 
 async def rank(conn: Connection, claimed: Claimed) -> int | None:
-    """Write the final ranks; returns of how many players. None where an event is pending again: nothing is written."""
+    """Write the final ranks; returns of how many players. None where an event is pending again, or a player is being
+    erased: nothing is written."""
     await conn.execute(NO_NESTED_LOOPS)
     row = await (await conn.execute(ranking(claimed))).fetchone()
     assert row is not None

@@ -20,6 +20,7 @@ from shared import (
     ledger_check,
     outbox,
     outbox_review,
+    overflows,
     sealing,
     seasons,
     setbacks,
@@ -175,6 +176,13 @@ async def test_the_sweep_reads_one_entry_of_an_index(busy_outbox):
     found = await plan(busy_outbox, outbox.LOWEST_PENDING, None)
     assert "outbox_pending_idx" in found
     assert "Seq Scan" not in found
+
+
+@pytest.mark.parametrize("kind", ["custom", "generic"])
+async def test_what_does_not_fit_is_found_by_keys(busy_outbox, kind):
+    ids = f"'{{{','.join(map(str, range(19_000, 19_500)))}}}'"
+    found = await plan_of_kind(busy_outbox, kind, overflows.OVERFLOWING, {"ids bigint[]": ids})
+    assert not [table for table in ("outbox", "standings") if f"Seq Scan on {table}" in found], found
 
 
 @pytest.mark.parametrize("table", ["standings", "window_buckets"])
@@ -337,6 +345,10 @@ async def test_what_concerns_one_player_is_found_by_an_index(busy_outbox, kind):
 
 async def test_what_operators_ask_of_pending_and_failed_events_comes_from_their_indexes(busy_outbox):
     await busy_outbox.execute("update outbox set status = 'failed', last_error = 'no' where id % 1000 = 1")
+    await busy_outbox.execute(
+        "insert into moderations (id, season_id, action, user_id, actor, reason)"
+        " select n, 's', 'erase', 'u' || n, '', '' from generate_series(1, 2000) as n"
+    )
     await busy_outbox.execute("vacuum analyze")
     for query, parameters in (
         (outbox.PENDING_PLAYERS, ("s", ["u1"])),

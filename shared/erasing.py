@@ -1,0 +1,25 @@
+"""Erasures of large histories on their way: begun, and not over yet (`shared.erasure`). As text of SQL, for whoever
+computes from a ledger that may lack some of a player's scores already.
+
+The audit's row of such a one has an effect already, and has not been applied.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BEGUN: Final = """erasure.action = 'erase' and erasure.user_id is not null
+  and erasure.effect is not null and erasure.applied_at is null"""
+"""The condition on rows of `moderations` called `erasure`."""
+
+
+def in_season(season_id: str) -> str:
+    """Whether there is one in the season; its id as SQL."""
+    return f"exists (select from moderations as erasure where erasure.season_id = {season_id} and {BEGUN})"
+
+
+def of_player(season_id: str, user_id: str) -> str:
+    """The same of one player."""
+    return f"""exists (
+    select from moderations as erasure
+    where erasure.season_id = {season_id} and erasure.user_id = {user_id} and {BEGUN})"""
