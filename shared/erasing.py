@@ -23,3 +23,12 @@ def of_player(season_id: str, user_id: str) -> str:
     return f"""exists (
     select from moderations as erasure
     where erasure.season_id = {season_id} and erasure.user_id = {user_id} and {BEGUN})"""
+
+
+def before(season_id: str, user_id: str) -> str:
+    """Up to which id nothing of the player is to be told any more, 0 = there is no such erasure."""
+    # Offset 0: else the planner may go through all that was ever asked for in the season, from the last one back.
+    return f"""(
+    select coalesce(max(id), 0) from (
+      select erasure.id from moderations as erasure
+      where erasure.season_id = {season_id} and erasure.user_id = {user_id} and {BEGUN} offset 0) as begun)"""  # noqa: S608 - the caller's text

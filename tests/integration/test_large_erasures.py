@@ -197,7 +197,9 @@ async def test_a_score_committed_between_two_parts_is_erased_although_it_was_fol
     assert await truth() == {"s": {"bob": 3}}
 
 
-async def test_boards_of_the_past_forget_who_is_being_erased(http, pool, settings, drain, part, finish, rows):
+async def test_neither_boards_of_the_past_nor_events_tell_of_who_is_being_erased(
+    http, pool, settings, drain, part, finish, rows
+):
     for user_id, delta in ((NAME, 5), ("bob", 4), *[(NAME, 1)] * 7):
         await post(http, user_id, delta=delta)
     await drain()
@@ -213,8 +215,14 @@ async def test_boards_of_the_past_forget_who_is_being_erased(http, pool, setting
     assert await then() == [(NAME, 12), ("bob", 4)]
     assert (await http.delete(f"{SEASON}/users/{NAME}", params=WHY)).status_code == 202
     await post(http, NAME, delta=1)
+    ((later,),) = await rows(f"select max(id) from score_events where user_id = '{NAME}'")
     await part()
     assert (await then(), await top(http)) == ([("bob", 4)], [("bob", 4)])
+    told = (await http.get(f"{SEASON}/users/{NAME}/events")).json()["items"]
+    assert [event["eventId"] for event in told] == [str(later)]
+    left = await rows(f"select id from score_events where user_id = '{NAME}' and id < {later}")
+    found = [await http.get(f"{SEASON}/events/{event_id}") for (event_id,) in (*left, (later,))]
+    assert [answer.status_code for answer in found] == [404] * 5 + [200]
     audit = (await http.get(f"{SEASON}/moderations")).json()["items"][0]
     assert (audit["state"], audit["effect"], audit["appliedAt"]) == ("pending", f"being erased, scores: {PART}", None)
     await Snapshots(pool, snapshot_connection(settings), 1, lambda _step: None).run()
