@@ -1,5 +1,5 @@
-"""Erasures of large histories on their way: begun, and not over yet (`shared.erasure`). As text of SQL, for whoever
-computes from a ledger that may lack some of a player's scores already.
+"""Erasures on their way (`shared.erasure`), as text of SQL: of large histories, begun and not over yet, for whoever
+computes from a ledger that may lack some of a player's scores already; and who has to wait for whom.
 
 The audit's row of such a one has an effect already, and has not been applied.
 """
@@ -11,6 +11,13 @@ from typing import Final
 BEGUN: Final = """erasure.action = 'erase' and erasure.user_id is not null
   and erasure.effect is not null and erasure.applied_at is null"""
 """The condition on rows of `moderations` called `erasure`."""
+
+# Any number that no other program on the database locks. Nobody waits for it: who does not get it comes by again.
+KEEPS_OFF: Final = "pg_try_advisory_xact_lock_shared(1819239027, hashtext(%s))"
+"""Takes care that nobody of a season is erased until the transaction ends; false where somebody is just being."""
+
+MAY_ERASE: Final = "pg_try_advisory_xact_lock(1819239027, hashtext(%s))"
+"""The other way round."""
 
 
 def in_season(season_id: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from shared import deliveries, seasons, snapshots
+from shared import deliveries, erasing, seasons, snapshots
 from shared.player_entries import of_player
 from shared.postgres import Connection
 from shared.scores import SeasonId, UserId
@@ -28,6 +28,8 @@ select array(
     select id from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s limit %(most)s),
   array(select id from moderations where season_id = %(season_id)s and user_id = %(user_id)s and id < %(before)s)
 """  # noqa: S608 - constants
+
+_MAY_ERASE: Final = f"select {erasing.MAY_ERASE}"
 
 _PENDING: Final = "select count(*) from outbox where id = any(%s) and status in ('pending', 'failed')"
 
@@ -93,8 +95,11 @@ async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: 
     """Erase what there is with an id below `before`, that of the event that asks for it: all of it, or so many scores
     of a larger history, and what is made of them.
 
-    None: nothing is erased yet, for another batch is applying one of them.
+    None: nothing is erased yet, for another batch is applying one of them, or an epoch of the season is being sealed.
     """
+    allowed = await (await conn.execute(_MAY_ERASE, (season_id,))).fetchone()
+    if allowed is None or not allowed[0]:
+        return None
     asked: dict[str, Any] = {"season_id": season_id, "user_id": user_id, "before": before, "most": _PART + 1}
     row = await (await conn.execute(_EVENTS, asked)).fetchone()
     assert row is not None

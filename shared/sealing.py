@@ -37,7 +37,7 @@ where not exists (
 
 # Any number that no other program on the database locks. Two epochs of the same hash are not sealed at once, that is
 # all. Not the row of season_epochs: a reset writes to it, and would wait for as long as a sealing takes.
-_LOCK: Final = "select pg_try_advisory_xact_lock(1819239026, hashtext(%s || ' ' || %s))"
+_LOCK: Final = f"select pg_try_advisory_xact_lock(1819239026, hashtext(%s || ' ' || %s)) and {erasing.KEEPS_OFF}"
 
 _CLAIM: Final = f"""
 select aggregation, sort_order, ended.windows, tie_break, clock_timestamp(), season.patch_floor
@@ -114,8 +114,9 @@ async def quiet(conn: Connection, found: Sequence[Unsealed]) -> list[Unsealed]:
 
 
 async def claim(conn: Connection, season_id: SeasonId, epoch: int) -> Claimed | None:
-    """Begin to seal an epoch; None where another transaction does, or did."""
-    row = await (await conn.execute(_LOCK, (season_id, str(epoch)))).fetchone()
+    """Begin to seal an epoch, and keep off erasures from its season until the transaction ends, which would have it
+    begin anew. None where another transaction seals it, or did, or erases somebody at this moment."""
+    row = await (await conn.execute(_LOCK, (season_id, str(epoch), season_id))).fetchone()
     if row is None or not row[0]:
         return None
     # A statement of its own: it sees what who held the lock before has committed.
