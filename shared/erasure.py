@@ -22,10 +22,13 @@ _PLAYER: Final = {"season_id": "%(season_id)s::text", "user_id": "%(user_id)s::t
 
 # Scores that came later than the wish to be erased stay: whoever plays again begins anew. Read once: one with a lower
 # id that is committed after the last part was read counts as later too, or its row would be deleted and its event
-# folded. The bound is no order: a bitmap finds all of the player's rows, and as many as are wanted are looked at.
-_EVENTS: Final = f"""
-select array(
-    select id from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s limit %(most)s),
+# folded. Materialized, it is planned as if all were wanted, by the index, and read as far as they are: with a limit the
+# planner would hope to meet some of a large history soon, wherever it begins to read.
+EVENTS: Final = f"""
+with sent as materialized (
+  select id from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s
+)
+select array(select id from sent limit %(most)s),
   array(select id from moderations where season_id = %(season_id)s and user_id = %(user_id)s and id < %(before)s)
 """  # noqa: S608 - constants
 
@@ -62,8 +65,9 @@ _LEDGER: Final = f"""
 delete from score_events as entry where {of_player("entry", **_PLAYER)} and id = any(%(scores)s)
 """  # noqa: S608 - constants
 
-_REMAIN: Final = f"""
-select exists (select from score_events as entry where {of_player("entry", **_PLAYER)})::int
+REMAIN: Final = f"""
+with sent as materialized (select from score_events as entry where {of_player("entry", **_PLAYER)})
+select count(*) from (select from sent limit 1) as first
 """  # noqa: S608 - constants
 
 _OUTBOX: Final = "delete from outbox where id = any(%s) and id <> %s"
@@ -101,7 +105,7 @@ async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: 
     if allowed is None or not allowed[0]:
         return None
     asked: dict[str, Any] = {"season_id": season_id, "user_id": user_id, "before": before, "most": _PART + 1}
-    row = await (await conn.execute(_EVENTS, asked)).fetchone()
+    row = await (await conn.execute(EVENTS, asked)).fetchone()
     assert row is not None
     scores, moderations = row
     is_all = len(scores) <= _PART
@@ -114,7 +118,7 @@ async def erase(conn: Connection, season_id: SeasonId, user_id: UserId, before: 
     await conn.execute(_LEDGER, asked)
     for statement in (*_STATE, *_UNNAMED) if is_all else _STATE:
         await conn.execute(statement, asked)
-    again = not is_all or await _count(conn, _REMAIN, asked) > 0
+    again = not is_all or await _count(conn, REMAIN, asked) > 0
     await snapshots.forget(conn, season_id, user_id, again=again)
     await deliveries.forget_player(conn, season_id, user_id)
     await seasons.note_erased(conn, season_id)

@@ -14,6 +14,7 @@ from cli.migrations import alembic_config, migrate
 from shared import (
     epoch_purges,
     epochs,
+    erasure,
     events,
     final_ranks,
     ledger,
@@ -350,6 +351,21 @@ async def test_what_concerns_one_player_is_found_by_an_index(busy_outbox, kind):
         )
         assert ("moderations_season_id_user_id_id_idx" in found) == (query == events.HISTORY)
     await busy_outbox.execute("reset enable_bitmapscan")
+
+
+@pytest.mark.parametrize("query", [erasure.EVENTS, erasure.REMAIN])
+async def test_of_a_large_history_a_part_is_found_by_the_index_wherever_it_is(busy_outbox, query):
+    await busy_outbox.execute(
+        "insert into score_events (season_id, epoch, user_id, delta)"
+        " select 's', 5, case when n % 20 = 0 then 'much' else 'u' || n end, 1 from generate_series(1, 60000) as n"
+    )
+    await busy_outbox.execute("vacuum analyze score_events")
+    await busy_outbox.execute("set enable_bitmapscan = on")  # as moderation has it
+    asked = {"season_id": "s", "user_id": "much", "before": 2**62, "most": 5}
+    found = await plan(busy_outbox, query, asked)
+    await busy_outbox.execute("reset enable_bitmapscan")
+    assert "Bitmap Index Scan on score_events_player_idx" in found
+    assert "Seq Scan on score_events" not in found
 
 
 async def test_what_operators_ask_of_pending_and_failed_events_comes_from_their_indexes(busy_outbox):
