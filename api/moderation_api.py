@@ -52,7 +52,7 @@ class ModerationQueued(msgspec.Struct, frozen=True, rename="camel", omit_default
 
 class AuditEntry(msgspec.Struct, frozen=True, rename="camel"):
     """`userId` null: of a player who was erased. `actor`: the key. `effect`: what came of it, null as long as it is
-    pending, or where the database refused it: `error`."""
+    pending, unless a part of a large history is erased already, or where the database refused it: `error`."""
 
     event_id: str
     action: Action

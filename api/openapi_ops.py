@@ -34,6 +34,7 @@ from api.ops_api import (
 )
 from api.ops_work import RebuildBody, VerifyBody
 from api.work_lines import NDJSON
+from shared import overflows
 from shared.scores import MAX_NUMBER
 
 STRUCTS: Final = (
@@ -41,7 +42,6 @@ STRUCTS: Final = (
     *(EventChoice, Changed, Refused, VerifyBody, RebuildBody),
 )
 
-_REASON: Final = 'new row for relation "standings" violates check constraint "standings_score_check"'
 _GAUGE: Final[Json] = {
     "pending": 12,
     "pendingExact": True,
@@ -50,7 +50,7 @@ _GAUGE: Final[Json] = {
     "acceptedPerSecond": 310.4,
     "donePerSecond": 309.8,
     "failedBySeason": [{"seasonId": SEASON, "events": 1}],
-    "failedByReason": [{"reason": _REASON, "events": 1}],
+    "failedByReason": [{"reason": overflows.REASON, "events": 1}],
 }
 _SESSIONS: Final[Json] = {
     "process": "worker",
@@ -67,7 +67,7 @@ _EVENT: Final[Json] = {
     "userId": "ann",
     "delta": 5,
     "attempts": 1,
-    "reason": _REASON,
+    "reason": overflows.REASON,
     "createdAt": "2026-11-24T12:57:42Z",
 }
 _CHANGED: Final[Json] = {

@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Collection, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from shared import erasing
 from shared.player_entries import of_player
 from shared.postgres import Connection
 from shared.scores import MAX_NUMBER, Aggregation, EventId, SeasonId, UserId
@@ -78,6 +79,7 @@ cross join lateral (
 
 FIND_SCORE: Final = f"""{_EPOCHS}
 select {_SCORE} {_IN_LEDGER} {_OF_SCORE}
+where event.id > {erasing.before("event.season_id", "event.user_id")}
 """
 
 # Whom an operator hid or erased is for the audit to tell, which not everybody may read.
@@ -97,6 +99,7 @@ HISTORY: Final = f"""
 select {_SCORE}
 from (select %s::text as season_id, %s::text as user_id) as asked cross join score_events as event {_OF_SCORE}
 where {of_player("event", season_id="asked.season_id", user_id="asked.user_id")} and event.id < %s
+  and event.id > {erasing.before("asked.season_id", "asked.user_id")}
 order by event.id desc limit %s
 """  # noqa: S608 - constants
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from psycopg import sql
 
-from shared import seasons
+from shared import erasing, seasons
 from shared.aggregates import (
     ALL_TIME,
     AS_OF,
@@ -61,8 +61,11 @@ _COUNTED = f"""
 
 _AS_OF = f"(select {AS_OF} from seasons as season where season.season_id = {{season_id}})"  # noqa: S608 - constants
 
+# Of whom a part is erased already, who is on no board, and counted anew in the end.
+_NOT_ERASED = f"not {erasing.of_player('{season_id}', '{player}')}"
+
 # What is to leave a window as soon as a worker looks is left alone.
-_SETTLED = f"""not exists (
+_SETTLED = f"""{_NOT_ERASED} and not exists (
     select from window_buckets as bucket
     where bucket.season_id = {{season_id}} and bucket.epoch = {{epoch}} and bucket.user_id = {{player}}
       and bucket.leaves_at <= {_AS_OF})"""
@@ -237,7 +240,7 @@ def _of_season(query: str, fence: seasons.Fence) -> sql.Composed:
         "of_minute": aggregates(rules, (ALL_TIME,), of_minutes=True),
         "minute": MINUTE.format(at=MOMENT) if rules.windows else "null::timestamptz",
         "within": WITHIN.format(minute="minute", as_of=_AS_OF) if rules.windows else "0",
-        "settled": _SETTLED if rules.windows else "true",
+        "settled": _SETTLED if rules.windows else _NOT_ERASED,
         "player": f"coalesce(ledger.user_id, {'kept' if query in _OF_MINUTES else 'standing'}.user_id)",
         "shown": ", ".join(
             f"{held('row', value, place)} as {value}{place.suffix}" for place in places for value in VALUES

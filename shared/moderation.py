@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, assert_never
 
 import psycopg
 
-from shared import erasure, recounts, seasons, standings
+from shared import erasure, hidden_players, recounts, standings
 from shared.postgres import REFUSED, Connection
 from shared.scores import SeasonId, UserId
 from shared.seasons import Fence
@@ -46,26 +46,19 @@ update outbox set status = 'discarded', processed_at = clock_timestamp() where i
 
 _VOID: Final = "update score_events set voided_at = %s where season_id = %s and epoch = %s and id = %s"
 
-# By the latest of those that were applied, and this one: batches may pass by an event and apply it later.
-_HIDDEN: Final = """
-with latest as materialized (
-  select season_id, user_id, action, requested_at from moderations
-  where season_id = %s and user_id = %s and action in ('hide', 'unhide') and (applied_at is not null or id = %s)
-  order by id desc limit 1
-), shown as (
-  delete from hidden_players where season_id = %s and user_id = %s
-    and not exists (select from latest where action = 'hide')
-)
-insert into hidden_players (season_id, user_id, hidden_at)
-select season_id, user_id, requested_at from latest where action = 'hide'
-on conflict do nothing
-"""
-
 _VOIDED: Final = "voided"
 
 _LONG_SECONDS: Final = 1.0
 
 _NOTE: Final = "update moderations set applied_at = clock_timestamp(), effect = %s where id = %s"
+
+# What an erasure has come to so far: the number at its end goes on with each part.
+_NOTE_ERASED: Final = """
+update moderations set applied_at = case when %(is_all)s then clock_timestamp() end,
+  effect = case when %(is_all)s then 'erased' else 'being erased' end || ', scores: '
+    || %(scores)s + coalesce(substring(effect from '[0-9]+$')::bigint, 0)
+where id = %(id)s
+"""
 
 
 class Move(NamedTuple):
@@ -82,7 +75,7 @@ class Move(NamedTuple):
 
 class Moderated(NamedTuple):
     """`standings`: to be shown, each player once. `failures`: events that the database refuses, and why. `too_early`:
-    those that must wait for an event which another batch is applying."""
+    those that must wait for an event which another batch is applying, or that are done in part."""
 
     standings: list[Standing]
     failures: dict[int, str]
@@ -90,9 +83,9 @@ class Moderated(NamedTuple):
 
 
 class _Done(NamedTuple):
-    """`effect`: what the audit says of it; None = it is too early. `standing`: what is to be shown of the player."""
+    """`is_over`: nothing of it is left to the next batch. `standing`: what is to be shown of the player."""
 
-    effect: str | None
+    is_over: bool
     standing: Standing | None = None
 
 
@@ -164,10 +157,8 @@ class _Turn:
 
     async def _apply(self, move: Move) -> None:
         done = await _applied(self._conn, move, self._fences[move.season_id])
-        if done.effect is None:
+        if not done.is_over:
             self.too_early.append(move.id)
-            return
-        await self._conn.execute(_NOTE, (done.effect, move.id))
         if done.standing is not None:
             self._show(done.standing)
 
@@ -209,13 +200,17 @@ async def _applied(conn: Connection, move: Move, fence: Fence) -> _Done:
         case "void":
             raise AssertionError("voids are applied player by player")
         case "hide" | "unhide":
-            await _hide_or_show(conn, move)
-            return _Done("hidden" if move.action == "hide" else "shown", await _sent_again(conn, move))
+            await hidden_players.renew(conn, move.season_id, move.user_id, move.id)
+            await conn.execute(_NOTE, ("hidden" if move.action == "hide" else "shown", move.id))
+            return _Done(True, await _sent_again(conn, move))
         case "erase":
             erased = await erasure.erase(conn, move.season_id, move.user_id, move.id)
             if erased is None:
-                return _Done(None)
-            return _Done(f"erased, scores: {erased}", await _what_came_later(conn, move, fence))
+                return _Done(False)
+            await conn.execute(_NOTE_ERASED, erased._asdict() | {"id": move.id})
+            await hidden_players.renew(conn, move.season_id, move.user_id, move.id)
+            left = await (_what_came_later(conn, move, fence) if erased.is_all else _sent_again(conn, move))
+            return _Done(erased.is_all, left)
         case _:
             assert_never(move.action)
 
@@ -239,17 +234,10 @@ async def _voided(conn: Connection, move: Move, fence: Fence) -> str | None:
 
 async def _what_came_later(conn: Connection, move: Move, fence: Fence) -> Standing:
     """The standing of a player who was erased: of scores that came after the wish, in this batch perhaps."""
-    await _hide_or_show(conn, move)
     standing = await recounts.recount(conn, move.season_id, fence.rules, move.user_id)
     if standing.score is None:
         await standings.forget(conn, move.season_id, move.user_id)
     return standing
-
-
-async def _hide_or_show(conn: Connection, move: Move) -> None:
-    player = (move.season_id, move.user_id)
-    await conn.execute(_HIDDEN, (*player, move.id, *player))
-    await seasons.note_hidden(conn, move.season_id)
 
 
 async def _sent_again(conn: Connection, move: Move) -> Standing:

@@ -47,7 +47,7 @@ class Wish(NamedTuple):
 
 class Entry(NamedTuple):
     """A row of the audit. `user_id` None: of a player who was erased. `effect` None: not applied yet, or refused by the
-    database, as `error` says. `status`: that of its outbox event."""
+    database, as `error` says; of an erasure that has begun how far it is. `status`: that of its outbox event."""
 
     id: EventId
     action: Action

@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from shared import erasing
 from shared.aggregates import ALL_TIME, MOMENT, aggregates, microseconds
 from shared.player_entries import of_player
 from shared.scores import MAX_SCORE, Rules
@@ -48,6 +49,7 @@ with failed as materialized (
     order by asked.user_id, asked.id desc
   ) as last
   where action = 'hide'
+  union select user_id from moderations as erasure where season_id = %(season_id)s and {erasing.BEGUN}
 ), amended as materialized (
   select user_id from score_events
   where season_id = %(season_id)s and epoch = %(epoch)s and (voided_at is not null or discarded_at is not null)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from psycopg import sql
 
+from shared import erasing
 from shared.aggregates import ALL_TIME
 from shared.epochs import UNSEALED
 from shared.ledger_check import EVENTS, NO_NESTED_LOOPS, totals
@@ -36,7 +37,7 @@ where not exists (
 
 # Any number that no other program on the database locks. Two epochs of the same hash are not sealed at once, that is
 # all. Not the row of season_epochs: a reset writes to it, and would wait for as long as a sealing takes.
-_LOCK: Final = "select pg_try_advisory_xact_lock(1819239026, hashtext(%s || ' ' || %s))"
+_LOCK: Final = f"select pg_try_advisory_xact_lock(1819239026, hashtext(%s || ' ' || %s)) and {erasing.KEEPS_OFF}"
 
 _CLAIM: Final = f"""
 select aggregation, sort_order, ended.windows, tie_break, clock_timestamp(), season.patch_floor
@@ -44,12 +45,14 @@ from season_epochs as ended join (select season_id, patch_floor from seasons) as
 where season_id = %s and epoch = %s and {UNSEALED}
 """  # noqa: S608 - constants
 
-# In one snapshot with what is pending: what a retry makes pending meanwhile must not be missing. What was never folded
-# may add up to more than a board holds.
+# In one snapshot with what is pending: what a retry makes pending meanwhile must not be missing. So does what waits for
+# an erasure: scores of that player may have come after the wish. What was never folded may add up to more than a board
+# holds.
 _RANK: Final = f"""
 with waits as materialized (
   select exists (
-    select from outbox where status = 'pending' and season_id = {{season_id}} and epoch = {{epoch}}) as any_pending
+    select from outbox where status = 'pending' and season_id = {{season_id}} and epoch = {{epoch}})
+    or {erasing.in_season("{season_id}")} as any_pending
 ), ledger as (
   select user_id, greatest(-{MAX_SCORE}, least({MAX_SCORE}, score))::bigint as score, reached_at, reached_by
   from (select user_id, {{totals}} from ({EVENTS}) as event group by user_id) as total
@@ -111,8 +114,9 @@ async def quiet(conn: Connection, found: Sequence[Unsealed]) -> list[Unsealed]:
 
 
 async def claim(conn: Connection, season_id: SeasonId, epoch: int) -> Claimed | None:
-    """Begin to seal an epoch; None where another transaction does, or did."""
-    row = await (await conn.execute(_LOCK, (season_id, str(epoch)))).fetchone()
+    """Begin to seal an epoch, and keep off erasures from its season until the transaction ends, which would have it
+    begin anew. None where another transaction seals it, or did, or erases somebody at this moment."""
+    row = await (await conn.execute(_LOCK, (season_id, str(epoch), season_id))).fetchone()
     if row is None or not row[0]:
         return None
     # A statement of its own: it sees what who held the lock before has committed.
@@ -121,7 +125,8 @@ async def claim(conn: Connection, season_id: SeasonId, epoch: int) -> Claimed | 
 
 
 async def rank(conn: Connection, claimed: Claimed) -> int | None:
-    """Write the final ranks; returns of how many players. None where an event is pending again: nothing is written."""
+    """Write the final ranks; returns of how many players. None where an event is pending again, or a player is being
+    erased: nothing is written."""
     await conn.execute(NO_NESTED_LOOPS)
     row = await (await conn.execute(ranking(claimed))).fetchone()
     assert row is not None

@@ -155,6 +155,8 @@ def _why_no_discard(event_id: int, event: Event | None) -> str:
             )
         case Event(status="discarded"):
             return f"event {event_id} was discarded before"
+        case Event(has_begun=True):
+            return f"event {event_id} erases a player, and has erased a part already: retry it"
         case _:
             return f"event {event_id} is {event.status} again: run the command once more"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
-from shared import standings
+from shared import erasing, standings
 from shared.postgres import Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import amend, retried_when_late
@@ -19,7 +19,13 @@ BATCH: Final = 500
 
 Status = Literal["pending", "done", "failed", "discarded"]
 
-_FIND = "select id, status, season_id, user_id, delta from outbox where id = any(%s) order by id"
+# An erasure that has begun can't be given up: what it was to erase is neither there nor gone.
+_HAS_BEGUN: Final = f"""(event_type = 'erase' and exists (
+  select from moderations as erasure where erasure.id = outbox.id and {erasing.BEGUN} offset 0))"""
+
+_FIND = f"""
+select id, status, season_id, user_id, delta, {_HAS_BEGUN} from outbox where id = any(%s) order by id
+"""  # noqa: S608 - constants
 
 # last_error stays, whatever comes of it: it says what went wrong the last time. In order of ids, as all who lock
 # several events; who waited for a row that has another status by then does not get it.
@@ -48,14 +54,16 @@ select season_id, count(*) from outbox where status = 'failed' and (%s::text is 
 group by season_id order by season_id
 """
 
-LOCK_FAILED = """
-select id from outbox where status = 'failed' and season_id = %s order by id limit %s for update skip locked
-"""
+LOCK_FAILED = f"""
+select id from outbox where status = 'failed' and season_id = %s and not {_HAS_BEGUN}
+order by id limit %s for update skip locked
+"""  # noqa: S608 - constants
 
 # Waits for a batch that is just applying one of them; then that one is done, and not returned.
-_LOCK_NAMED = """
-select id from outbox where id = any(%s) and season_id = %s and status in ('failed', 'pending') order by id for update
-"""
+_LOCK_NAMED = f"""
+select id from outbox
+where id = any(%s) and season_id = %s and status in ('failed', 'pending') and not {_HAS_BEGUN} order by id for update
+"""  # noqa: S608 - constants
 
 _DISCARD_EVENTS = "update outbox set status = 'discarded', processed_at = clock_timestamp() where id = any(%s)"
 
@@ -67,11 +75,14 @@ where event.id = any(%s) and entry.season_id = event.season_id and entry.epoch =
 
 
 class Event(NamedTuple):
+    """`has_begun`: it erases a player, and has done so in part."""
+
     id: int
     status: Status
     season_id: SeasonId
     user_id: UserId
     delta: int
+    has_begun: bool = False
 
 
 async def find(conn: Connection, event_ids: Sequence[int]) -> dict[int, Event]:
@@ -108,8 +119,8 @@ async def retry_some(conn: Connection, season_id: SeasonId | None, after: int) -
 async def discard(pool: Pool, projection: Projection, season_id: SeasonId, event_ids: Sequence[int]) -> set[int]:
     """Give up events of a season, failed or pending: they count no more, whoever may have shown them.
 
-    Returns those that were given up; the others are done by now, or discarded already. Waits for a batch that is
-    applying one of them. Raises as `shared.reconciliation.amend`; then nothing is given up.
+    Returns those that were given up; the others are done by now, or discarded already, or erasures that have begun.
+    Waits for a batch that is applying one of them. Raises as `shared.reconciliation.amend`; then nothing is given up.
     """
     return await _discard(pool, projection, season_id, _LOCK_NAMED, (list(event_ids), season_id))
 

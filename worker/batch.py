@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 import psycopg
 import structlog
 
-from shared import folds, moderation, outbox, seasons, standings
+from shared import folds, moderation, outbox, overflows, seasons, standings
 from shared.postgres import REFUSED, Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import project, update_of
@@ -58,7 +58,8 @@ class SeasonsLockedError(Exception):
 
 
 class Folded(NamedTuple):
-    """`standings`: those that changed, each once. `failures`: events that the database refuses, and why."""
+    """`standings`: those that changed, each once. `failures`: events that the database refuses, and why. A batch that
+    never committed may have shown such an event: its player's standing is sent again."""
 
     standings: list[Standing]
     failures: dict[int, str]
@@ -111,7 +112,7 @@ class BatchApplier:
             batch, failures = await self._apply(claim, on_full, _fold_all)
         except REFUSED:
             # Savepoints cost every batch two round trips; this costs the rare one a second start.
-            batch, failures = await self._apply(claim, on_full, _fold_in_halves)
+            batch, failures = await self._apply(claim, on_full, _fold_what_fits)
         if batch.events:
             _report(batch, failures, time.monotonic() - started)
             self._applied(batch)
@@ -170,8 +171,8 @@ async def _moderate(
         await outbox.mark_failed(conn, moderated.failures)
     if moderated.too_early:
         await outbox.put_back(conn, moderated.too_early)
-    latest = {(row.season_id, row.user_id): row for row in folded.standings + moderated.standings}
-    return Folded(list(latest.values()), folded.failures | moderated.failures), set(moderated.too_early)
+    together = _together(folded, Folded(moderated.standings, moderated.failures))
+    return together, set(moderated.too_early)
 
 
 async def _fold_all(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:
@@ -179,18 +180,29 @@ async def _fold_all(conn: Connection, event_ids: list[int], rules: Collection[Ru
     return Folded(await folds.fold(conn, event_ids, rules), {})
 
 
+async def _fold_what_fits(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:
+    """Set aside the events that do not fit into their players' totals, however many, and fold the others."""
+    failures = dict.fromkeys(await overflows.find(conn, event_ids), overflows.REASON)
+    fitting = [one for one in event_ids if one not in failures]
+    folded = await _fold_in_halves(conn, fitting, rules) if fitting else Folded([], {})
+    return _together(folded, Folded(await standings.touch(conn, list(failures)), failures)) if failures else folded
+
+
 async def _fold_in_halves(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:
-    """Fold the events; where the database refuses, halve until the event at fault stands alone and is set aside."""
+    """Fold the events; where the database refuses for whatever other reason, halve until the event at fault stands
+    alone and is set aside."""
     try:
         async with conn.transaction():
             return await _fold_all(conn, event_ids, rules)
     except REFUSED as error:
         if len(event_ids) == 1:
-            # A batch that never committed may have shown it: its player's standing is sent again.
             return Folded(await standings.touch(conn, event_ids), {event_ids[0]: str(error).strip()})
     middle = len(event_ids) // 2
     first = await _fold_in_halves(conn, event_ids[:middle], rules)
-    second = await _fold_in_halves(conn, event_ids[middle:], rules)
+    return _together(first, await _fold_in_halves(conn, event_ids[middle:], rules))
+
+
+def _together(first: Folded, second: Folded) -> Folded:
     latest = {(row.season_id, row.user_id): row for row in first.standings + second.standings}
     return Folded(list(latest.values()), first.failures | second.failures)
 

@@ -22,7 +22,7 @@ moderations = Table(
     Column("by", Text),
     Column("reason", Text, nullable=False),
     Column("requested_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    # When it took effect, and what that was; null while its event is pending.
+    # When it took effect, and what that was; null while its event is pending, but for an erasure that has begun.
     Column("applied_at", DateTime(timezone=True)),
     Column("effect", Text),
     CheckConstraint("action in ('void', 'hide', 'unhide', 'erase')", name="action"),

@@ -8,10 +8,11 @@ import psycopg
 import pytest
 from conftest import CrashError, crashing_at
 
-from shared import keys, ledger, outbox, seasons, standings
+from shared import folds, keys, ledger, outbox, overflows, seasons, standings
 from shared.projection import Projection
 from shared.reconciliation import reconcile
-from shared.scores import MAX_SCORE, Score
+from shared.scores import MAX_SCORE, Rules, Score
+from shared.verification import Verification
 from worker.batch import STEPS, BatchApplier, SeasonsLockedError
 
 
@@ -47,6 +48,18 @@ async def test_events_of_before_a_reset_are_done_without_effect(add, drain, pool
     assert await truth() == {"s": {"new": 1}}
 
 
+async def test_what_did_not_fit_before_a_reset_is_done_without_effect_too(add, drain, pool, truth):
+    await add(("s", "old", MAX_SCORE), ("s", "old", 1), ("t", "rich", MAX_SCORE), ("t", "rich", 1))
+    async with pool.connection() as conn, conn.transaction():
+        await seasons.lock(conn, ["s"])
+        await seasons.begin_next_epoch(conn, "s")
+    assert await drain() == 4
+    assert await truth() == {"t": {"rich": MAX_SCORE}}
+    async with pool.connection() as conn:
+        failed = await conn.execute("select user_id, delta from outbox where status = 'failed'")
+        assert await failed.fetchall() == [("rich", 1)]
+
+
 async def test_a_poison_event_is_set_aside_with_its_reason_and_the_others_pass(add, drain, pool, truth):
     """The sum of a player leaves ±(2^53 - 1): that event fails, its 499 neighbours do not."""
     await add(("s", "rich", MAX_SCORE))
@@ -61,6 +74,62 @@ async def test_a_poison_event_is_set_aside_with_its_reason_and_the_others_pass(a
     assert [row[:2] for row in failed] == [("rich", 1)]
     assert "standings_score_check" in failed[0][2]
     assert (await truth())["s"]["rich"] == MAX_SCORE
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(windows=True), Rules(tie_break="earliest")], ids=str)
+async def test_however_many_events_do_not_fit_they_cost_their_batch_one_more_fold(
+    add, drain, pool, projection, truth, monkeypatch, rules
+):
+    """Of each player those count that fit behind the ones before, in the order of their ids."""
+    folded = []
+
+    async def fold(conn, event_ids, rules):
+        folded.append(len(event_ids))
+        return await fold_once(conn, event_ids, rules)
+
+    fold_once = folds.fold
+    monkeypatch.setattr(folds, "fold", fold)
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s", "t"], rules)
+    await add(("s", "rich", MAX_SCORE), ("s", "poor", 1 - MAX_SCORE))
+    await drain()
+    folded.clear()
+    beyond = [("s", "rich", 1), ("s", "poor", -2), ("s", "new", MAX_SCORE)]
+    await add(("s", "new", 1), *beyond * 160, ("s", "rich", -5), ("s", "rich", 6), ("s", "rich", 5))
+    await add(("s", "poor", -1), ("s", "even", MAX_SCORE), ("s", "even", 1), ("s", "even", -1))
+    await add(*[("t", "ann", 1)] * 12)
+    assert await drain() == 500
+    assert folded == [500, 19]
+    assert await truth() == {
+        "s": {"rich": MAX_SCORE, "poor": -MAX_SCORE, "new": 1, "even": MAX_SCORE},
+        "t": {"ann": 12},
+    }
+    async with pool.connection() as conn:
+        failed = await conn.execute(
+            "select user_id, delta, count(*), count(distinct last_error) from outbox where status = 'failed'"
+            " group by user_id, delta order by user_id, delta"
+        )
+        assert await failed.fetchall() == [
+            ("new", MAX_SCORE, 160, 1),
+            ("poor", -2, 160, 1),
+            ("rich", 1, 160, 1),
+            ("rich", 6, 1, 1),
+        ]
+    verification = Verification(pool, projection, repair=False, patience_seconds=5)
+    assert all([report.equal async for report in verification.run(["s", "t"])])
+
+
+async def test_what_does_not_fit_is_found_beside_what_is_refused_for_other_reasons(add, drain, pool, truth):
+    async with pool.connection() as conn:
+        await conn.execute("alter table standings add constraint no_ghosts check (user_id <> 'ghost' or score is null)")
+    await add(("s", "rich", MAX_SCORE), ("s", "ghost", 1), ("s", "rich", 1), ("s", "ann", 1), ("s", "ghost", 2))
+    assert await drain() == 5
+    assert await truth() == {"s": {"rich": MAX_SCORE, "ann": 1}}
+    async with pool.connection() as conn:
+        failed = await conn.execute("select user_id, last_error from outbox where status = 'failed' order by id")
+        (_, of_ghost), of_rich, (_, of_ghost_again) = await failed.fetchall()
+    assert of_rich == ("rich", overflows.REASON)
+    assert all("no_ghosts" in reason for reason in (of_ghost, of_ghost_again))
 
 
 async def test_a_player_whose_first_event_is_refused_is_shown_for_the_next_one(add, drain, pool, truth):
@@ -86,6 +155,23 @@ async def test_a_failed_event_that_an_aborted_batch_had_shown_is_taken_back(add,
             await BatchApplier(pool, projection, 500, crashing_at("projected")).apply(floor=0, paused=[])
     await drain()
     assert await truth() == {"s": {"rich": 5}}
+
+
+async def test_an_event_that_fitted_with_another_one_and_was_shown_is_taken_back(
+    add, pool, projection, drain, redis, truth
+):
+    await add(("s", "rich", MAX_SCORE))
+    await drain()
+    await add(("s", "rich", 1), ("s", "rich", -5))
+    with pytest.raises(CrashError):
+        await BatchApplier(pool, projection, 500, crashing_at("projected")).apply(floor=0, paused=[])
+    assert await redis.zscore(keys.board("s"), "rich") == MAX_SCORE - 4
+    async with pool.connection() as conn, conn.transaction():
+        await conn.execute("select from outbox where delta = -5 for update")
+        await drain()
+        assert await redis.zscore(keys.board("s"), "rich") == MAX_SCORE
+    await drain()
+    assert await truth() == {"s": {"rich": MAX_SCORE - 5}}
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -13,7 +13,7 @@ from conftest import CrashError, crashing_at
 from season_calls import SEASON, post, put, top
 
 from api.app import api_connection
-from shared import epochs, ledger, seasons
+from shared import epochs, erasing, ledger, sealing, seasons
 from shared.errors import ConflictError
 from shared.scores import Score
 from worker.sealer import SEAL_STEPS, Sealer
@@ -357,6 +357,34 @@ async def test_two_sealers_at_once(http, pool, drain):
             await asyncio.gather(*(each.run() for each in both))
         assert await _first(conn, "select array_agg(distinct players) from season_epochs") == [5]
         assert await _first(conn, "select count(*) from final_ranks") == 40
+
+
+async def test_an_erasure_waits_for_the_end_of_a_sealing_that_is_under_way(http, pool, drain):
+    """Else the sealing would have to begin anew with each, and of a large epoch perhaps never come to its end."""
+    for user_id in ("ann", "bob"):
+        assert await post(http, user_id, delta=1) == (202, None)
+    await archived(http)
+    await drain()
+    async with pool.connection() as conn:
+        async with conn.transaction():
+            claimed = await sealing.claim(conn, "race", 1)
+            players = await sealing.rank(conn, claimed)
+            assert (await http.delete(f"{SEASON}/users/bob?reason=test")).status_code == 202
+            assert await post(http, "ann", path="/v1/seasons/other", delta=1) == (202, None)
+            assert await drain() == 1
+            await sealing.note(conn, claimed, players)
+        assert [item["userId"] for item in (await epoch_top(http, 1))["items"]] == ["bob", "ann"]
+        assert await drain() == 1
+        assert [item["userId"] for item in (await epoch_top(http, 1))["items"]] == ["ann"]
+        assert await post(http, delta=1) == (202, None)
+        await archived(http)
+        await drain()
+        async with pool.connection() as other, other.transaction():
+            await other.execute(f"select {erasing.MAY_ERASE}", ("race",))
+            async with conn.transaction():
+                assert await sealing.claim(conn, "race", 2) is None
+        async with conn.transaction():
+            assert await sealing.claim(conn, "race", 2) is not None
 
 
 async def test_a_player_who_is_erased_meanwhile_is_in_no_final_rank(http, pool, drain, sealed):

@@ -10,7 +10,7 @@ from season_calls import SEASON, put
 
 from api.app import create_app
 from shared import ledger
-from shared.scores import MAX_SCORE, Score
+from shared.scores import Score
 from shared.setbacks import discard
 
 MOMENT = "2026-11-01T00:00:00Z"
@@ -104,7 +104,9 @@ async def test_what_is_no_event_of_the_season_is_not_found(http, drain):
 
 
 async def test_a_failed_event_says_why_and_may_be_discarded(http, pool, projection, drain):
-    await send(http, delta=MAX_SCORE)
+    async with pool.connection() as conn:
+        await conn.execute("alter table standings add check (score < 6)")
+    await send(http, delta=5)
     event_id = await send(http, delta=1)
     await drain()
     found = await event(http, event_id)

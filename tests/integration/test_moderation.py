@@ -30,10 +30,11 @@ async def raw_redis(redis, servers):  # noqa: ARG001 - emptied before
 
 
 @pytest.mark.parametrize("rules", RULES, ids=told)
-async def test_whatever_is_asked_for_holds_in_the_end(pool, redis, raw_redis, projection, rules):
+async def test_whatever_is_asked_for_holds_in_the_end(pool, redis, raw_redis, projection, rules, monkeypatch):
     rng = random.Random(told(rules))
     voided = hidden = erased = 0
     for case in range(3):
+        monkeypatch.setattr(erasure, "_PART", (10_000, 1, 2)[case])
         world = ModeratedWorld(rng, rules, f"s{case}", pool, redis, projection, raw=raw_redis)
         async with pool.connection() as conn:
             await ledger.create_seasons(conn, [world.season_id], rules)
@@ -229,7 +230,8 @@ async def test_what_takes_long_is_left_to_the_next_batch(add, applier, ask, rows
     assert await rows("select effect from moderations order by id") == [("voided",), ("voided",), ("hidden",)]
 
 
-async def test_erasing_a_player_of_large_batches_looks_at_each_key_once(drain, ask, pool, rows):
+async def test_erasing_a_player_of_large_batches_looks_at_each_key_once(drain, ask, pool, rows, monkeypatch):
+    monkeypatch.setattr(erasure, "_PART", 10_000)
     async with pool.connection() as conn:
         await ledger.create_seasons(conn, ["s"])
         for number in range(2):

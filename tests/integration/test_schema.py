@@ -14,12 +14,14 @@ from cli.migrations import alembic_config, migrate
 from shared import (
     epoch_purges,
     epochs,
+    erasure,
     events,
     final_ranks,
     ledger,
     ledger_check,
     outbox,
     outbox_review,
+    overflows,
     sealing,
     seasons,
     setbacks,
@@ -75,6 +77,12 @@ async def test_the_ledger_refuses_what_the_door_should_have_refused(pool, row):
         await ledger.create_seasons(conn, ["s"])
         with pytest.raises(psycopg.IntegrityError):
             await ledger.append(conn, [Score(*row)])
+
+
+MODERATED = """
+insert into moderations (id, season_id, action, user_id, actor, reason)
+select n, 's', 'erase', 'u' || n, '', '' from generate_series(1, 2000) as n
+"""
 
 
 @pytest.fixture
@@ -175,6 +183,13 @@ async def test_the_sweep_reads_one_entry_of_an_index(busy_outbox):
     found = await plan(busy_outbox, outbox.LOWEST_PENDING, None)
     assert "outbox_pending_idx" in found
     assert "Seq Scan" not in found
+
+
+@pytest.mark.parametrize("kind", ["custom", "generic"])
+async def test_what_does_not_fit_is_found_by_keys(busy_outbox, kind):
+    ids = f"'{{{','.join(map(str, range(19_000, 19_500)))}}}'"
+    found = await plan_of_kind(busy_outbox, kind, overflows.OVERFLOWING, {"ids bigint[]": ids})
+    assert not [table for table in ("outbox", "standings") if f"Seq Scan on {table}" in found], found
 
 
 @pytest.mark.parametrize("table", ["standings", "window_buckets"])
@@ -326,6 +341,8 @@ async def test_what_became_of_events_is_found_by_key(busy_outbox, kind):
 
 @pytest.mark.parametrize("kind", ["custom", "generic"])
 async def test_what_concerns_one_player_is_found_by_an_index(busy_outbox, kind):
+    await busy_outbox.execute(MODERATED)
+    await busy_outbox.execute("vacuum analyze moderations")
     await busy_outbox.execute("set enable_bitmapscan = on")  # as the API's sessions have it, and moderation
     last = str(2**63 - 1)
     for query, parameters in (
@@ -338,11 +355,28 @@ async def test_what_concerns_one_player_is_found_by_an_index(busy_outbox, kind):
         assert not [table for table in ("score_events", "outbox", "standings") if f"Seq Scan on {table}" in found], (
             found
         )
+        assert ("moderations_season_id_user_id_id_idx" in found) == (query == events.HISTORY)
     await busy_outbox.execute("reset enable_bitmapscan")
+
+
+@pytest.mark.parametrize("query", [erasure.EVENTS, erasure.REMAIN])
+async def test_of_a_large_history_a_part_is_found_by_the_index_wherever_it_is(busy_outbox, query):
+    await busy_outbox.execute(
+        "insert into score_events (season_id, epoch, user_id, delta)"
+        " select 's', 5, case when n % 20 = 0 then 'much' else 'u' || n end, 1 from generate_series(1, 60000) as n"
+    )
+    await busy_outbox.execute("vacuum analyze score_events")
+    await busy_outbox.execute("set enable_bitmapscan = on")  # as moderation has it
+    asked = {"season_id": "s", "user_id": "much", "before": 2**62, "most": 5}
+    found = await plan(busy_outbox, query, asked)
+    await busy_outbox.execute("reset enable_bitmapscan")
+    assert "Bitmap Index Scan on score_events_player_idx" in found
+    assert "Seq Scan on score_events" not in found
 
 
 async def test_what_operators_ask_of_pending_and_failed_events_comes_from_their_indexes(busy_outbox):
     await busy_outbox.execute("update outbox set status = 'failed', last_error = 'no' where id % 1000 = 1")
+    await busy_outbox.execute(MODERATED)
     await busy_outbox.execute("vacuum analyze")
     for query, parameters in (
         (outbox.PENDING_PLAYERS, ("s", ["u1"])),
