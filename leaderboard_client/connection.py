@@ -15,12 +15,12 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
-from msgspec import DecodeError, convert, json
+from msgspec import Struct, convert, json
 
 T = TypeVar("T")
 
 _PASSING = frozenset({502, 503, 504})
-_TOLD_ALL_THE_SAME = frozenset({"not_on_board", "batch_refused"})
+_TOLD_ALL_THE_SAME = ("not_on_board", "batch_refused")
 """Errors that are answers too: who is not on the board has no rank, and a batch of which all was refused has
 results."""
 
@@ -73,7 +73,7 @@ class Connection:
             told = json.decode(response.content, type=dict[str, Any])
             if response.is_success or told["code"] in _TOLD_ALL_THE_SAME:
                 return convert(told, kind)
-        except (DecodeError, KeyError) as error:
+        except (ValueError, KeyError) as error:  # msgspec's are ValueErrors, but not all of them DecodeErrors
             raise _not_understood(response, error) from error
         raise _refusal(response)
 
@@ -120,6 +120,14 @@ class Connection:
             await sleep(pause)
 
 
+class _Refusal(Struct, rename="camel"):
+    """As the service words it; others have errors too, and codes that are numbers."""
+
+    code: str
+    error: str
+    request_id: str | None = None
+
+
 def path_of(kind: str, name: str, rest: str = "") -> str:
     """Of a season or a user; `rest`: what follows, with its ids quoted already."""
     return f"/v1/{kind}/{quoted(name)}{rest}"
@@ -132,11 +140,10 @@ def quoted(name: str) -> str:
 
 def _refusal(response: httpx2.Response) -> LeaderboardError:
     try:
-        told = json.decode(response.content, type=dict[str, Any])
-        code, message = told["code"], told["error"]
-    except (DecodeError, KeyError) as error:
+        told = json.decode(response.content, type=_Refusal)
+    except ValueError as error:
         return _not_understood(response, error)
-    return LeaderboardError(response.status_code, code, message, told.get("requestId"), _retry_after(response))
+    return LeaderboardError(response.status_code, told.code, told.error, told.request_id, _retry_after(response))
 
 
 def _not_understood(response: httpx2.Response, error: Exception) -> LeaderboardError:
