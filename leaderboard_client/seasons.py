@@ -96,9 +96,9 @@ class SeasonCalls(Connection):
     async def delete_season(self, season_id: str, *, archive: bool = False) -> Ended:
         """Reset it: its board is empty, and what was accepted until now never counts again.
 
-        `archive`: the epoch that ends stays readable, and an epoch without a score is not ended, so that this is safe
-        to send again. Without it each reset ends an epoch: sent again after a lost answer, it takes along what came
-        since.
+        `archive`: the epoch that ends stays readable, and one without a score is not ended: sent again after a lost
+        answer it changes nothing, unless scores came since. Then it ends their epoch too, and tells of that one;
+        `epochs` has both. Without `archive` each reset ends an epoch.
         """
         return await self._ask(Ended, "DELETE", path_of("seasons", season_id), archive="true" if archive else "")
 

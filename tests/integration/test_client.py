@@ -86,8 +86,11 @@ async def test_a_season_is_made_set_closed_and_reset(board):
     assert await board.delete_season("monza", archive=True) == Ended(epoch=2, archived=False)
     assert (await board.season("monza")).epoch == 3
     await board.add("monza", "ann", 1)
-    assert await board.delete_season("monza", archive=True) == Ended(epoch=3, archived=True)
+    for _ in range(2):  # the second time as after a lost answer
+        assert await board.delete_season("monza", archive=True) == Ended(epoch=3, archived=True)
     assert (await board.season("monza")).epoch == 4
+    await board.add("monza", "ann", 1)
+    assert await board.delete_season("monza", archive=True) == Ended(epoch=4, archived=True)
 
 
 async def test_seasons_come_page_by_page(board):
