@@ -28,8 +28,9 @@ results."""
 class LeaderboardError(Exception):
     """What the service refused, or that there was no understanding it.
 
-    `status`: the answer's, None where there was none. `code`: the service's (docs/api.md), `no_answer`,
-    `not_understood` where somebody else answered, or `cut` where an export ended before its end. `retry_after_seconds`:
+    `status`: the answer's, None where there was none. `code`: the service's (docs/api.md), `no_answer`, `not_sent`
+    where an id is no text or too long for a URL, `not_understood` where somebody else answered, or `cut` where an
+    export ended before its end. `retry_after_seconds`:
     when asking again may help, where the answer says so: a limit (429 `rate_limited`), final ranks that are being
     settled (409 `epoch_sealing`), a service in trouble (503).
     """
@@ -102,13 +103,16 @@ class Connection:
         silence_seconds: float | None = None,
     ) -> httpx2.Response:
         asked = {_camel(name): _text(value) for name, value in query.items() if value not in {None, ""}}
-        content = None if body is None else json.encode(body)
+        content = None if body is None else encoded(body)
         timeout = httpx2.Timeout(self._timeout_seconds, read=silence_seconds or self._timeout_seconds)
+        try:
+            request = self._http.build_request(method, path, params=asked, content=content, timeout=timeout)
+        except (UnicodeEncodeError, httpx2.InvalidURL) as error:
+            raise _not_sent(error) from error
         failures = 0
         while True:
             failures, pause = failures + 1, random.uniform(0, min(10, 0.1 * 2 ** min(failures, 30)))  # noqa: S311 - jitter
             try:
-                request = self._http.build_request(method, path, params=asked, content=content, timeout=timeout)
                 response = await self._http.send(request, stream=stream)
                 if failures >= self._attempts or response.status_code not in _PASSING:
                     return response
@@ -134,8 +138,16 @@ def path_of(kind: str, name: str, rest: str = "") -> str:
 
 
 def quoted(name: str) -> str:
-    """An id as a part of a path."""
-    return quote(name, safe="").replace(".", "%2E")  # "." alone would make another path of it
+    """An id as a part of a path; the service says what is wrong with one that is no text."""
+    return quote(name, safe="", errors="surrogatepass").replace(".", "%2E")  # "." alone would make another path of it
+
+
+def encoded(body: Any) -> bytes:
+    """As JSON. Raises LeaderboardError where a text in it is none: a lone surrogate, as JSON itself can name them."""
+    try:
+        return json.encode(body)
+    except UnicodeEncodeError as error:
+        raise _not_sent(error) from error
 
 
 def _refusal(response: httpx2.Response) -> LeaderboardError:
@@ -144,6 +156,10 @@ def _refusal(response: httpx2.Response) -> LeaderboardError:
     except ValueError as error:
         return _not_understood(response, error)
     return LeaderboardError(response.status_code, told.code, told.error, told.request_id, _retry_after(response))
+
+
+def _not_sent(error: Exception) -> LeaderboardError:
+    return LeaderboardError(None, "not_sent", str(error))
 
 
 def _not_understood(response: httpx2.Response, error: Exception) -> LeaderboardError:

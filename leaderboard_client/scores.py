@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 from uuid import uuid4
 
-from msgspec import Raw, Struct, field, json
+from msgspec import Raw, Struct, field
 
 from .boards import Page
-from .connection import Connection, path_of, quoted
+from .connection import Connection, encoded, path_of, quoted
 
 BATCH_SCORES = 5000
 """Scores that one request may hold; more are sent as several, one after the other."""
@@ -146,7 +146,7 @@ def _batches(bodies: list[dict[str, Any]]) -> Iterator[list[Raw]]:
     batch: list[Raw] = []
     length = 1  # the brackets, and a comma for each but the first
     for body in bodies:
-        score = json.encode(body)
+        score = encoded(body)
         if batch and (len(batch) == BATCH_SCORES or length + len(score) + 1 > _BATCH_BYTES):
             yield batch
             batch, length = [], 1

@@ -395,6 +395,24 @@ async def test_what_another_server_says_is_told_as_an_error(pauses, status, text
     assert pauses == []
 
 
+async def test_what_is_no_text_or_far_too_long_is_refused_as_all_else(board):
+    """A name that came as JSON may hold half of a surrogate pair."""
+    half = json.loads('"\\ud83c"')
+    for call, told in (
+        (board.add("s", half, 1), (None, "not_sent")),
+        (board.add_many("s", [Score("ann", 1), Score(half, 1)]), (None, "not_sent")),
+        (board.ranks("s", [half]), (None, "not_sent")),
+        (board.rank("s", half), (None, "not_sent")),
+        (board.rank("s", "x" * 70_000), (None, "not_sent")),
+        (board.top(half), (400, "invalid_season_id")),
+        (board.events("s", half), (400, "invalid_user_id")),
+        (board.events("s", "x" * 200), (400, "invalid_user_id")),
+    ):
+        with pytest.raises(LeaderboardError) as raised:
+            await call
+        assert (raised.value.status, raised.value.code) == told
+
+
 async def test_what_another_server_says_of_many_scores_is_told_as_an_error():
     for text in ("{}", '{"results":[{"status":"lost"}]}', '{"results":null}'):
         async with somebody_else(("200 OK", text)) as (url, _), Leaderboard(url) as board:
