@@ -123,6 +123,13 @@ class SeasonCalls(Connection):
         found = await self._ask(Player, "GET", _of_epoch(season_id, epoch, "rank"), user_id=user_id)
         return found if found.rank else None
 
+    async def epoch_around(self, season_id: str, epoch: int, user_id: str, reach: int = 5) -> Page[Player] | None:
+        """The player with up to `reach` (0 to 100) final ranks on each side; None = not on the board. Raises as
+        `epoch_top` does."""
+        path = _of_epoch(season_id, epoch, "around")
+        found = await self._ask(Page[Player], "GET", path, user_id=user_id, range=reach)
+        return found if found.items else None
+
 
 def _of_epoch(season_id: str, epoch: int, read: str) -> str:
     return path_of("seasons", season_id, f"/epochs/{epoch}/leaderboard/{read}")
