@@ -163,7 +163,7 @@ def _not_sent(error: Exception) -> LeaderboardError:
 
 
 def _not_understood(response: httpx2.Response, error: Exception) -> LeaderboardError:
-    return LeaderboardError(response.status_code, "not_understood", str(error))
+    return LeaderboardError(response.status_code, "not_understood", str(error) or repr(error))
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
