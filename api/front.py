@@ -186,6 +186,9 @@ class Front:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
+        if b"%2f" in scope["raw_path"].lower():  # the router tells an id's slash from those of the path
+            await self.app(scope, receive, send)
+            return
         if method in ("GET", "HEAD") and not self._gate.access.asks:
             kept = self._kept(scope)
             if kept is not None:

@@ -29,23 +29,15 @@ class Anything(Convertor[str]):
         return value
 
 
-class NothingElse(Anything):
-    """The same, but for the paths below a season: those have methods of their own."""
-
-    regex = (
-        r"(?![\s\S]*/(?:close|epochs|moderations|scores(?:/batch)?|(?:epochs|events|leaderboard|users)/[\s\S]*)$)"
-        r"[\s\S]*"
-    )
-
-
 class OfSeason(Route):
-    """A path below a season. A slash that is not encoded is part of no id: with it the path is another one, or none."""
+    """A path below a season, whose id is what stands between two slashes that are not encoded, and all of that: what is
+    encoded there is no part of the path, what is not is no part of the id."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
-        if match is not Match.NONE and (slashes := child_scope["path_params"]["sid"].count("/")):
+        if match is not Match.NONE:
             given = b"".join(scope["raw_path"].split(b"/")[3:4])
-            if slashes > given.upper().count(b"%2F"):
+            if child_scope["path_params"]["sid"].count("/") != given.upper().count(b"%2F"):
                 return Match.NONE, {}
         return match, child_scope
 
@@ -86,11 +78,8 @@ class ByMethod:
 
 
 register_url_convertor("anything", Anything())
-register_url_convertor("nothing_else", NothingElse())
 
 ANY_SEASON: Final = f"{SEASONS}/{{sid:anything}}"
-WRONG_SEASON: Final = f"{SEASONS}/{{sid:nothing_else}}"
-"""An id that no season has, on none of the paths below a season."""
 
 
 def event_id_in_path(call: Call) -> EventId:

@@ -16,7 +16,7 @@ from api.cursors import season_behind
 from api.endpoint import Call, Endpoint, decoded, flag_in, whole_number_in
 from api.ledger_reads import LedgerReads
 from api.resets import Resets
-from api.season_paths import ANY_SEASON, SEASONS, WRONG_SEASON, ByMethod, OfSeason, OnlyItsMethod
+from api.season_paths import ANY_SEASON, SEASONS, ByMethod, OfSeason, OnlyItsMethod
 from api.seasons_api import Moment
 from api.top_cache import TopCache
 from api.tournament_bodies import ResetsBody, RewardsBody, hook_in, resets_of, rewards_of, schedule_in
@@ -118,7 +118,7 @@ class SeasonResources:
             Route(SEASONS, Endpoint(self.page, Need.READ), methods=["GET"]),
             ByMethod({"GET": get, "PUT": put, "DELETE": delete}).route(f"{SEASONS}/{{sid}}"),
             OfSeason(f"{ANY_SEASON}/close", Endpoint(self.close, Need.ADMIN), methods=["POST"]),
-            OnlyItsMethod(WRONG_SEASON, delete, methods=["DELETE"]),
+            OnlyItsMethod(ANY_SEASON, delete, methods=["DELETE"]),
         ]
 
     async def put(self, call: Call) -> Answer:

@@ -1,8 +1,8 @@
 """A client of the service for game back ends; docs/client.md says what it is asked, docs/api.md what is answered.
 
 Whatever is asked is asked again where its trouble may pass: no answer, 502, 503, 504. A score has a key, with which it
-counts once. All else has the same effect again, but for a reset that archives nothing, which takes along what came
-since. The folder can be copied, to wherever you like: it needs httpx2 and msgspec, and nothing of the service.
+counts once. All else has the same effect again, but for a reset, which takes along scores that came since. The folder
+can be copied, to wherever you like: it needs httpx2 and msgspec, and nothing of the service.
 """
 
 from __future__ import annotations

@@ -15,12 +15,12 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
-from msgspec import DecodeError, convert, json
+from msgspec import Struct, convert, json
 
 T = TypeVar("T")
 
 _PASSING = frozenset({502, 503, 504})
-_TOLD_ALL_THE_SAME = frozenset({"not_on_board", "batch_refused"})
+_TOLD_ALL_THE_SAME = ("not_on_board", "batch_refused")
 """Errors that are answers too: who is not on the board has no rank, and a batch of which all was refused has
 results."""
 
@@ -28,8 +28,9 @@ results."""
 class LeaderboardError(Exception):
     """What the service refused, or that there was no understanding it.
 
-    `status`: the answer's, None where there was none. `code`: the service's (docs/api.md), `no_answer`,
-    `not_understood` where somebody else answered, or `cut` where an export ended before its end. `retry_after_seconds`:
+    `status`: the answer's, None where there was none. `code`: the service's (docs/api.md), `no_answer`, `not_sent`
+    where an id is no text or too long for a URL, `not_understood` where somebody else answered, or `cut` where an
+    export ended before its end. `retry_after_seconds`:
     when asking again may help, where the answer says so: a limit (429 `rate_limited`), final ranks that are being
     settled (409 `epoch_sealing`), a service in trouble (503).
     """
@@ -73,7 +74,7 @@ class Connection:
             told = json.decode(response.content, type=dict[str, Any])
             if response.is_success or told["code"] in _TOLD_ALL_THE_SAME:
                 return convert(told, kind)
-        except (DecodeError, KeyError) as error:
+        except (ValueError, KeyError) as error:  # msgspec's are ValueErrors, but not all of them DecodeErrors
             raise _not_understood(response, error) from error
         raise _refusal(response)
 
@@ -102,13 +103,16 @@ class Connection:
         silence_seconds: float | None = None,
     ) -> httpx2.Response:
         asked = {_camel(name): _text(value) for name, value in query.items() if value not in {None, ""}}
-        content = None if body is None else json.encode(body)
+        content = None if body is None else encoded(body)
         timeout = httpx2.Timeout(self._timeout_seconds, read=silence_seconds or self._timeout_seconds)
+        try:
+            request = self._http.build_request(method, path, params=asked, content=content, timeout=timeout)
+        except (UnicodeEncodeError, httpx2.InvalidURL) as error:
+            raise _not_sent(error) from error
         failures = 0
         while True:
             failures, pause = failures + 1, random.uniform(0, min(10, 0.1 * 2 ** min(failures, 30)))  # noqa: S311 - jitter
             try:
-                request = self._http.build_request(method, path, params=asked, content=content, timeout=timeout)
                 response = await self._http.send(request, stream=stream)
                 if failures >= self._attempts or response.status_code not in _PASSING:
                     return response
@@ -120,27 +124,46 @@ class Connection:
             await sleep(pause)
 
 
+class _Refusal(Struct, rename="camel"):
+    """As the service words it; others have errors too, and codes that are numbers."""
+
+    code: str
+    error: str
+    request_id: str | None = None
+
+
 def path_of(kind: str, name: str, rest: str = "") -> str:
     """Of a season or a user; `rest`: what follows, with its ids quoted already."""
     return f"/v1/{kind}/{quoted(name)}{rest}"
 
 
 def quoted(name: str) -> str:
-    """An id as a part of a path."""
-    return quote(name, safe="").replace(".", "%2E")  # "." alone would make another path of it
+    """An id as a part of a path; the service says what is wrong with one that is no text."""
+    return quote(name, safe="", errors="surrogatepass").replace(".", "%2E")  # "." alone would make another path of it
+
+
+def encoded(body: Any) -> bytes:
+    """As JSON. Raises LeaderboardError where a text in it is none: a lone surrogate, as JSON itself can name them."""
+    try:
+        return json.encode(body)
+    except UnicodeEncodeError as error:
+        raise _not_sent(error) from error
 
 
 def _refusal(response: httpx2.Response) -> LeaderboardError:
     try:
-        told = json.decode(response.content, type=dict[str, Any])
-        code, message = told["code"], told["error"]
-    except (DecodeError, KeyError) as error:
+        told = json.decode(response.content, type=_Refusal)
+    except ValueError as error:
         return _not_understood(response, error)
-    return LeaderboardError(response.status_code, code, message, told.get("requestId"), _retry_after(response))
+    return LeaderboardError(response.status_code, told.code, told.error, told.request_id, _retry_after(response))
+
+
+def _not_sent(error: Exception) -> LeaderboardError:
+    return LeaderboardError(None, "not_sent", str(error))
 
 
 def _not_understood(response: httpx2.Response, error: Exception) -> LeaderboardError:
-    return LeaderboardError(response.status_code, "not_understood", str(error))
+    return LeaderboardError(response.status_code, "not_understood", str(error) or repr(error))
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

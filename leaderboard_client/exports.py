@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 
 import httpx2
-from msgspec import DecodeError, Struct, json
+from msgspec import Struct, json
 
 from .boards import Window
 from .connection import Connection, LeaderboardError, path_of
@@ -93,14 +93,14 @@ async def _whole_lines(response: httpx2.Response) -> AsyncGenerator[bytes]:
 def _decoded(lines: bytes) -> list[Place]:
     try:
         return _PLACES.decode_lines(lines)
-    except DecodeError as error:
+    except ValueError as error:
         raise LeaderboardError(200, "not_understood", str(error)) from error
 
 
 def _about_in(line: bytes) -> About:
     try:
         return json.decode(line, type=About)
-    except DecodeError as error:
+    except ValueError as error:
         raise LeaderboardError(200, "not_understood", str(error)) from error
 
 

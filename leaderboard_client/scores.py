@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 from uuid import uuid4
 
-from msgspec import Struct, convert, field
+from msgspec import Raw, Struct, field
 
 from .boards import Page
-from .connection import Connection, path_of, quoted
+from .connection import Connection, encoded, path_of, quoted
 
 BATCH_SCORES = 5000
 """Scores that one request may hold; more are sent as several, one after the other."""
+
+_BATCH_BYTES = 1024 * 1024
+"""What its body may be long; of long ids and keys it holds fewer."""
 
 
 class Stored(Struct, frozen=True, rename="camel", repr_omit_defaults=True):
@@ -56,6 +60,10 @@ class Result(Struct, frozen=True, rename="camel", repr_omit_defaults=True):
     event_id: str | None = None
     code: str | None = None
     error: str | None = None
+
+
+class _Results(Struct):
+    results: list[Result]
 
 
 class Score(Struct, frozen=True):
@@ -105,7 +113,7 @@ class ScoreCalls(Connection):
         """Add points of any number of players: a result for each, in the same order.
 
         What is refused is in its result, not raised. Raises LeaderboardError where a request as a whole failed: of more
-        than BATCH_SCORES, those before are stored, and sending all again with the same keys is safe.
+        than one holds, those before are stored, and sending all again with the same keys is safe.
         """
         return await self._store(season_id, [score.body("delta") for score in scores])
 
@@ -127,8 +135,22 @@ class ScoreCalls(Connection):
 
     async def _store(self, season_id: str, bodies: list[dict[str, Any]]) -> list[Result]:
         results: list[Result] = []
-        for start in range(0, len(bodies), BATCH_SCORES):
-            batch = bodies[start : start + BATCH_SCORES]
-            told = await self._ask(dict[str, Any], "POST", path_of("seasons", season_id, "/scores/batch"), batch)
-            results += convert(told["results"], list[Result])
+        for batch in _batches(bodies):
+            told = await self._ask(_Results, "POST", path_of("seasons", season_id, "/scores/batch"), batch)
+            results += told.results
         return results
+
+
+def _batches(bodies: list[dict[str, Any]]) -> Iterator[list[Raw]]:
+    """As many as one request may hold, as JSON."""
+    batch: list[Raw] = []
+    length = 1  # the brackets, and a comma for each but the first
+    for body in bodies:
+        score = encoded(body)
+        if batch and (len(batch) == BATCH_SCORES or length + len(score) + 1 > _BATCH_BYTES):
+            yield batch
+            batch, length = [], 1
+        batch.append(Raw(score))
+        length += len(score) + 1
+    if batch:
+        yield batch

@@ -96,9 +96,9 @@ class SeasonCalls(Connection):
     async def delete_season(self, season_id: str, *, archive: bool = False) -> Ended:
         """Reset it: its board is empty, and what was accepted until now never counts again.
 
-        `archive`: the epoch that ends stays readable, and an epoch without a score is not ended, so that this is safe
-        to send again. Without it each reset ends an epoch: sent again after a lost answer, it takes along what came
-        since.
+        `archive`: the epoch that ends stays readable, and one without a score is not ended: sent again after a lost
+        answer it changes nothing, unless scores came since. Then it ends their epoch too, and tells of that one;
+        `epochs` has both. Without `archive` each reset ends an epoch.
         """
         return await self._ask(Ended, "DELETE", path_of("seasons", season_id), archive="true" if archive else "")
 
@@ -122,6 +122,13 @@ class SeasonCalls(Connection):
         """A player's final rank; None = not on the board. Raises as `epoch_top` does."""
         found = await self._ask(Player, "GET", _of_epoch(season_id, epoch, "rank"), user_id=user_id)
         return found if found.rank else None
+
+    async def epoch_around(self, season_id: str, epoch: int, user_id: str, reach: int = 5) -> Page[Player] | None:
+        """The player with up to `reach` (0 to 100) final ranks on each side; None = not on the board. Raises as
+        `epoch_top` does."""
+        path = _of_epoch(season_id, epoch, "around")
+        found = await self._ask(Page[Player], "GET", path, user_id=user_id, range=reach)
+        return found if found.items else None
 
 
 def _of_epoch(season_id: str, epoch: int, read: str) -> str:

@@ -9,8 +9,8 @@ import itertools
 
 @contextlib.asynccontextmanager
 async def somebody_else(*told):
-    """Answers requests in this order, the last one over and over: each a status, a text and, where the connection is to
-    end before its end, how many more bytes were announced.
+    """Answers requests in this order, the last one over and over: each a status, a text (or bytes that are none) and,
+    where the connection is to end before its end, how many more bytes were announced.
 
     Yields the base URL and what was sent: of each request its head, and its body.
     """
@@ -21,7 +21,7 @@ async def somebody_else(*told):
         length = head.partition("content-length: ")[2].partition("\r\n")[0]
         sent.append((head, await reader.readexactly(int(length or 0))))
         status, text, *missing = next(answers)
-        body = text.encode()
+        body = text if isinstance(text, bytes) else text.encode()
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body) + sum(missing)}\r\n".encode())
         writer.write(b"Connection: close\r\n\r\n" + body)
         writer.close()

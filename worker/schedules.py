@@ -6,6 +6,7 @@ comes back after its death, finds nothing to do.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -20,7 +21,7 @@ from shared.postgres import REFUSED, Connection, Pool
 from shared.projection import Projection
 from shared.reconciliation import LateError, SeasonsUnreachableError, reconcile
 from shared.scores import SeasonId
-from shared.settling import settle
+from shared.settling import is_settled
 from worker.batch import Reach
 
 SCHEDULE_STEPS: Final = ("schedule_due", "schedule_reset", "schedule_fired", "schedule_shown", "end_noted")
@@ -29,6 +30,10 @@ SCHEDULE_STEPS: Final = ("schedule_due", "schedule_reset", "schedule_fired", "sc
 _PAGE: Final = 100
 _WAIT_SECONDS: Final = 1.0
 """How long a round goes on waiting for seasons that somebody holds; beyond that at most a lock's patience, 0.5 s."""
+
+_SETTLING_SECONDS: Final = 1.0
+"""How long a round waits for the ledger; a transaction that adds scores takes milliseconds."""
+_PAUSE_SECONDS: Final = 0.01
 
 _Due: TypeAlias = Callable[[Connection, list[SeasonId], int], Awaitable[list[SeasonId]]]
 _Lock: TypeAlias = Callable[[Connection, list[SeasonId]], Awaitable[Collection[object]]]
@@ -108,16 +113,27 @@ class SeasonEnds:
 
 
 async def _settled_ends(conn: Connection, left_alone: list[SeasonId], limit: int) -> list[SeasonId]:
-    """`rewards.ended`; where an epoch of these seems to have never been open, once scores that were on their way as its
-    season's end was set are in the ledger."""
-    found = await rewards.ended(conn, left_alone, limit)
-    for season_id in found:
-        if await epochs.was_never_open(conn, season_id):
-            row = await (await conn.execute("select clock_timestamp()")).fetchone()
-            assert row is not None
-            await settle(conn, row[0])
-            break
-    return found
+    """`rewards.ended`, first those whose epoch was open. The others only seem never to have been, until scores that
+    were on their way as their season's end was set are in the ledger: where a transaction lasts, in a later round."""
+    in_doubt: list[SeasonId] = []
+    while found := await rewards.ended(conn, [*left_alone, *in_doubt], limit):
+        if certain := [season_id for season_id in found if not await epochs.was_never_open(conn, season_id)]:
+            return certain
+        in_doubt += found
+    return in_doubt[:limit] if in_doubt and await _settles(conn) else []
+
+
+async def _settles(conn: Connection) -> bool:
+    """Whether all is in the ledger that has begun by now, or soon is. Nobody's transaction is waited for to its end:
+    those of commands that compare or export may take minutes."""
+    row = await (await conn.execute("select clock_timestamp()")).fetchone()
+    assert row is not None
+    until = time.monotonic() + _SETTLING_SECONDS
+    while not await is_settled(conn, row[0]):
+        if time.monotonic() > until:
+            return False
+        await asyncio.sleep(_PAUSE_SECONDS)
+    return True
 
 
 async def _done(pool: Pool, due: _Due, work: _Work, errors: list[Exception]) -> AsyncIterator[SeasonId]:

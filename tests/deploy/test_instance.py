@@ -101,7 +101,9 @@ class TestEnv:
         ]
         assert stat.S_IMODE((machine.folder / ".env").stat().st_mode) == 0o600
 
-    @pytest.mark.parametrize("webhook", [_OLD, f"{_NEW} {_OLD}", f"whsec_{'A' * 32}", f"whsec_{'A' * 86}=="])
+    @pytest.mark.parametrize(
+        "webhook", [_OLD, f"{_NEW} {_OLD}", f"whsec_{'A' * 32}", f"whsec_{'A' * 83}=", f"whsec_{'A' * 86}=="]
+    )
     def test_what_signs_final_ranks_reaches_the_service_as_it_is_stored(self, machine, monkeypatch, webhook):
         done = self.write(machine, webhook=webhook)
         assert done.returncode == 0, done.stderr
@@ -116,7 +118,11 @@ class TestEnv:
         assert len(secrets_in(settings.webhook_secret.get_secret_value())) == len(webhook.split())
 
     @pytest.mark.parametrize(
-        "webhook", ["0123456789abcdef", "whsec_", f"whsec_{'A' * 31}", f"{_NEW}, {_OLD}", f"{_NEW} {_OLD}\nADMIN_KEY=x"]
+        "webhook",
+        [
+            *("0123456789abcdef", "whsec_", f"whsec_{'A' * 31}", f"whsec_{'A' * 87}=", f"whsec_{'A' * 88}"),
+            *(f"{_NEW}, {_OLD}", f"{_NEW} {_OLD}\nADMIN_KEY=x"),
+        ],
     )
     def test_what_can_sign_nothing_is_refused_and_not_printed(self, machine, webhook):
         (machine.folder / ".env").write_text("as it was")

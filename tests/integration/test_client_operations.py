@@ -119,6 +119,11 @@ async def test_epochs_and_their_final_ranks(board, drain, pool):
     rank = await board.epoch_rank("cup", 1, "ann")
     assert (rank.rank, rank.score, rank.total_players, rank.epoch) == (3, 3, 3, 1)
     assert await board.epoch_rank("cup", 1, "dan") is None
+    around = await board.epoch_around("cup", 1, "cid", reach=1)
+    assert (places(around.items), around.epoch) == ([(1, "bob", 7), (2, "cid", 5), (3, "ann", 3)], 1)
+    assert places((await board.epoch_around("cup", 1, "ann", reach=0)).items) == [(3, "ann", 3)]
+    assert await board.epoch_around("cup", 1, "dan") is None
+    assert await refused(board.epoch_around("cup", 3, "dan")) == (404, "epoch_not_found")
     assert (await board.epoch_rank("cup", 2, "dan")).rank == 1
     assert await refused(board.epoch_top("cup", 3)) == (404, "epoch_not_found")
     assert await refused(board.epochs("none")) == (404, "season_not_found")
@@ -230,6 +235,9 @@ _FIRST = '{"rank":1,"userId":"ann","score":5}\n'
         (("200 OK", "<html>\n"), 0, "not_understood"),
         (("200 OK", ""), 0, "not_understood"),
         (("200 OK", _HEAD + "<html>\n"), 0, "not_understood"),
+        (("200 OK", '{"seasonId":"é"}\n'.encode("latin-1")), 0, "not_understood"),
+        (("200 OK", (_HEAD + _FIRST.replace("ann", "é")).encode("latin-1")), 0, "not_understood"),
+        (("404 Not Found", '{"error":"é"}'.encode("latin-1")), 0, "not_understood"),
         (("404 Not Found", "<html>"), 0, "not_understood"),
         (("404 Not Found", "<html>", 50), 0, "not_understood"),
     ],

@@ -341,6 +341,26 @@ async def test_an_end_is_judged_once_all_is_there_that_was_on_its_way_as_it_was_
     assert await ask(ENDED) == [(1, "end", True)]
 
 
+async def test_a_transaction_that_lasts_keeps_no_other_season_from_its_end(http, pool, settings, ask):
+    ends = SeasonEnds(pool, lambda _step: None)
+    earlier, other = (now() - HOUR).isoformat(), "/v1/seasons/other"
+    await put(http, resets=MONDAYS, endsAt=earlier)
+    await put(http, path=other, resets=MONDAYS)
+    assert await post(http, path=other, delta=1) == (202, None)
+    await put(http, path=other, resets=MONDAYS, endsAt=earlier)
+    async with (
+        await psycopg.AsyncConnection.connect(api_connection(settings), autocommit=True) as conn,
+        conn.transaction(),
+    ):
+        await conn.execute("select 1")
+        await ends.run()  # it waits for that for a moment, not to its end
+        assert await ask("select season_id from season_ends") == [("race",)]
+        assert await ask("select season_id, reason from season_epochs") == [("other", "end")]
+    await ends.run()
+    assert await ask("select season_id from season_ends") == []
+    assert await ask("select season_id from season_epochs") == [("other",)]
+
+
 @pytest.mark.parametrize(
     ("query", "index"),
     [(reset_schedules.DUE, "reset_schedules_next_at_idx"), (rewards.ENDED, "season_ends_due_at_idx")],

@@ -97,6 +97,30 @@ async def test_a_path_with_more_parts_than_one_below_a_season_is_none_of_its_pat
         assert_error(await http.get(f"/v1/seasons/a%2fb/{question}"), 400, "invalid_season_id")
 
 
+async def test_a_slash_that_is_encoded_is_no_part_of_the_path(http):
+    """An id that reads as a path is an id that no season has, and nothing is done to the season it begins with."""
+    await add(http, "ann", 5)
+    assert (await http.delete(f"{SEASON}?archive=true")).status_code == 200
+    for method, path in (
+        *(("GET", f"%2Fepochs%2F2/leaderboard/{question}") for question in ("top", "rank", "around", "stream")),
+        ("GET", "%2Fepochs%2f2/leaderboard/export"),
+        ("POST", "%2Fepochs/close"),
+        ("DELETE", "%2Fclose"),
+        ("DELETE", "%2Fusers%2Fann"),
+        ("DELETE", "%2Fepochs"),
+    ):
+        response = await http.request(method, f"{SEASON}{path}", params={"userId": "ann", "reason": "test"})
+        assert_error(response, 400, "invalid_season_id")
+    await http.get(f"{SEASON}/leaderboard/top")  # it may be kept
+    for method, path in (
+        *(("POST", "%2Fclose"), ("POST", "%2Fscores")),
+        *(("GET", "%2Fusers%2Fann/events"), ("GET", "%2Fmoderations"), ("GET", "%2Fleaderboard/top")),
+    ):
+        body = {"userId": "bob", "delta": 1} if method == "POST" else None
+        assert_error(await http.request(method, f"{SEASON}{path}", json=body), 404, "not_found")
+    assert (await http.get(SEASON)).json()["state"] == "open"
+
+
 @pytest.mark.parametrize("user_id", ["a", "x" * 128, "Zoë 🎮", "{a}", '"\\', "-1", "a/b?c&d=e#f", " "])
 async def test_every_user_id_of_the_contract_works(http, drain, user_id):
     await add(http, user_id, 5)
