@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 
@@ -283,3 +284,23 @@ async def test_an_erasure_that_failed_in_between_goes_on_and_is_not_given_up(
     await finish()
     assert await rows(BEGUN) == [("erased, scores: 11",)]
     assert await rows("select from hidden_players") == []
+
+
+async def test_who_gives_up_an_erasure_while_its_first_part_is_erased_comes_too_late(
+    drain, ask, finish, pool, patient_pool, projection, rows, eventually
+):
+    await played(pool, drain)
+    asked = await ask("erase", NAME)
+    outcome = Outcome()
+    batches = BatchApplier(patient_pool, projection, 500, lambda _step: None)
+    waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' offset %s"
+    async with asyncio.TaskGroup() as tasks, pool.connection() as other, other.transaction():
+        await other.execute("select from seasons where season_id = 's' for update")
+        tasks.create_task(batches.apply(floor=0, paused=[]))
+        await eventually(waiting % 0)
+        tasks.create_task(discard_named(patient_pool, projection, [asked], outcome))
+        await eventually(waiting % 1)
+    assert outcome.changed == []
+    assert outcome.refused == {asked: f"event {asked} erases a player, and has erased a part already: retry it"}
+    await finish()
+    assert await rows(BEGUN) == [("erased, scores: 11",)]
