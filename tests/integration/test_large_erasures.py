@@ -12,7 +12,7 @@ from season_calls import SEASON, post, top
 from season_world import told
 from window_calls import expected_boards, shown_boards
 
-from shared import erasure, keys, ledger, moderation_requests
+from shared import erasing, erasure, keys, ledger, moderation_requests
 from shared.moderation_requests import Wish
 from shared.scores import PLAIN, Rules, Score
 from shared.setback_runs import Outcome, discard_all, discard_named, retry_all
@@ -304,3 +304,28 @@ async def test_who_gives_up_an_erasure_while_its_first_part_is_erased_comes_too_
     assert outcome.refused == {asked: f"event {asked} erases a player, and has erased a part already: retry it"}
     await finish()
     assert await rows(BEGUN) == [("erased, scores: 11",)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+async def test_erasures_that_fill_batches_and_must_wait_do_not_keep_others_from_their_boards(
+    add, drain, ask, pool, projection, rows, truth, batch_size
+):
+    players = [f"player-{number}" for number in range(7)]
+    await add(*[("s", user_id, 1) for user_id in players])
+    await drain()
+    for user_id in players:
+        await ask("erase", user_id)
+    applier = BatchApplier(pool, projection, batch_size, lambda _step: None)
+
+    async def apply_until(query):
+        while await rows(query):
+            await applier.apply(floor=0, paused=[])
+
+    async with pool.connection() as sealing, sealing.transaction():
+        await sealing.execute(f"select {erasing.KEEPS_OFF}", ("s",))
+        for number in range(4):
+            await add(("s", "bob", 1), ("t", "bob", number + 1))
+            await apply_until("select from outbox where status = 'pending' and event_type = 'score'")
+        assert await rows("select count(*) from outbox where status = 'pending'") == [(7,)]
+    await apply_until(PENDING)
+    assert await truth() == {"s": {"bob": 4}, "t": {"bob": 10}}
