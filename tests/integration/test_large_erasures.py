@@ -12,9 +12,9 @@ from season_calls import SEASON, post, top
 from season_world import told
 from window_calls import expected_boards, shown_boards
 
-from shared import erasing, erasure, keys, ledger, moderation_requests
+from shared import erasing, erasure, keys, ledger, moderation_requests, overflows
 from shared.moderation_requests import Wish
-from shared.scores import PLAIN, Rules, Score
+from shared.scores import MAX_SCORE, PLAIN, Rules, Score
 from shared.setback_runs import Outcome, discard_all, discard_named, retry_all
 from shared.verification import Verification
 from worker.app import snapshot_connection
@@ -329,3 +329,25 @@ async def test_erasures_that_fill_batches_and_must_wait_do_not_keep_others_from_
         assert await rows("select count(*) from outbox where status = 'pending'") == [(7,)]
     await apply_until(PENDING)
     assert await truth() == {"s": {"bob": 4}, "t": {"bob": 10}}
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(windows=True), Rules(tie_break="earliest")], ids=told)
+async def test_what_fitted_only_because_a_part_took_the_standing_away_does_not_keep_the_erasure_from_its_end(
+    drain, ask, part, finish, pool, projection, rows, truth, rules
+):
+    """Each of two scores of later was folded onto nothing."""
+    await played(pool, drain, rules)
+    await ask("erase", NAME)
+    for delta in (3, MAX_SCORE - 3, 1):
+        await part()
+        async with pool.connection() as conn:
+            await ledger.append(conn, [Score("s", NAME, delta)])
+    await finish()
+    assert await rows(BEGUN) == [("erased, scores: 11",)]
+    assert await truth() == {"s": {"bob": 2, NAME: MAX_SCORE}}
+    assert await rows("select status, last_error from outbox where status <> 'done'") == [
+        ("discarded", overflows.REASON)
+    ]
+    assert await rows("select delta from score_events where discarded_at is not null") == [(1,)]
+    verification = Verification(pool, projection, repair=False, patience_seconds=5)
+    assert [report.equal async for report in verification.run(["s"])] == [True]
