@@ -79,7 +79,7 @@ _COUNTED: Final = f"""
 select entry.id, entry.score
 {_ONE} cross join lateral ({_ENTRIES.format(minute="null::timestamptz")}) as entry
 where season.season_id = %s order by entry.id
-"""  # noqa: S608 - constants
+"""
 
 _GIVE_UP: Final = (
     """

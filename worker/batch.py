@@ -190,10 +190,11 @@ async def _fold_all(conn: Connection, event_ids: list[int], rules: Collection[Ru
 
 async def _fold_what_fits(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:
     """Set aside the events that do not fit into their players' totals, however many, and fold the others."""
-    failures = dict.fromkeys(await overflows.find(conn, event_ids), overflows.REASON)
-    fitting = [one for one in event_ids if one not in failures]
-    folded = await _fold_in_halves(conn, fitting, rules) if fitting else Folded([], {})
-    return _together(folded, Folded(await standings.touch(conn, list(failures)), failures)) if failures else folded
+    beyond, rounds = await overflows.find(conn, event_ids)
+    folded = Folded([], dict.fromkeys(beyond, overflows.REASON))
+    for some in filter(None, rounds):
+        folded = _together(folded, await _fold_in_halves(conn, some, rules))
+    return _together(folded, Folded(await standings.touch(conn, beyond), {})) if beyond else folded
 
 
 async def _fold_in_halves(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:
