@@ -351,3 +351,25 @@ async def test_what_fitted_only_because_a_part_took_the_standing_away_does_not_k
     assert await rows("select delta from score_events where discarded_at is not null") == [(1,)]
     verification = Verification(pool, projection, repair=False, patience_seconds=5)
     assert [report.equal async for report in verification.run(["s"])] == [True]
+
+
+async def test_the_later_of_two_wishes_ends_both_and_nothing_tells_of_whom_they_were(
+    drain, ask, part, finish, pool, rows
+):
+    await played(pool, drain)
+    first = await ask("erase", NAME)
+    ((event_id,),) = await rows(f"select max(id) from score_events where user_id = '{NAME}'")
+    async with pool.connection() as conn:
+        await moderation_requests.ask_to_void(conn, "s", event_id, Wish("test", None, "a test"))
+    await part()
+    await ask("erase", NAME)
+    async with pool.connection() as other, other.transaction():
+        await other.execute("update outbox set status = 'failed' where id = %s", (first,))
+    await finish()
+    audit = "select action, user_id, effect, applied_at is not null from moderations order by id"
+    assert await rows(audit) == [
+        ("erase", None, "erased, scores: 3", True),
+        ("void", None, "voided", True),
+        ("erase", None, "erased, scores: 8", True),
+    ]
+    assert await rows(f"select event_type from outbox where user_id = '{NAME}' or status <> 'done'") == []
