@@ -22,10 +22,12 @@ class HeldOff:
     def __init__(self) -> None:
         self._behind = 0
         self._passes = 0
+        self._looks = True
 
     def floor(self, floor: int) -> int:
         """Where the next claim begins, which may not begin before `floor`."""
         if not self._passes:
+            self._looks = True
             return floor
         self._passes -= 1
         return max(floor, self._behind)
@@ -34,6 +36,10 @@ class HeldOff:
         """What a batch claimed, and which of that is pending again."""
         if not claimed:
             self._passes = 0
-        elif claimed >= batch_size and len(put_back) * _MANY >= batch_size:
-            self._behind = max(max(put_back) + 1, self._behind if self._passes else 0)
+        if claimed < batch_size or len(put_back) * _MANY < batch_size:
+            # Behind all of them: from here on it is counted, or new ones would keep the oldest from their turn.
+            self._looks = False
+            return
+        self._behind = max(max(put_back) + 1, self._behind if self._passes else 0)
+        if self._looks:
             self._passes = _PASSES

@@ -34,3 +34,12 @@ def test_who_finds_nothing_behind_them_looks_at_all_that_waits():
     held_off.took(_SIZE, _SIZE, {10, 11})
     held_off.took(0, _SIZE, set())
     assert held_off.floor(5) == 5
+
+
+def test_new_ones_do_not_keep_the_oldest_from_their_turn():
+    held_off = HeldOff()
+    met = []
+    for number in range(60):
+        met.append(held_off.floor(0) == 0)
+        held_off.took(_SIZE, _SIZE, {number} if number % 2 else {number, number - 1})
+    assert [number for number, is_first in enumerate(met) if is_first] == [0, 17, 18, 35, 36, 53, 54]
