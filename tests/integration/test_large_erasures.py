@@ -226,9 +226,14 @@ async def test_neither_boards_of_the_past_nor_events_tell_of_who_is_being_erased
     assert [answer.status_code for answer in found] == [404] * 5 + [200]
     audit = (await http.get(f"{SEASON}/moderations")).json()["items"][0]
     assert (audit["state"], audit["effect"], audit["appliedAt"]) == ("pending", f"being erased, scores: {PART}", None)
+    written = "select snapshot_id, xmin::text from snapshots order by snapshot_id"
+    before = await rows(written)
+    await part()
+    assert await rows(written) == before, "by the first part, not by each"
     await Snapshots(pool, snapshot_connection(settings), 1, lambda _step: None).run()
     assert await then() == [("bob", 4)]
     await finish()
+    assert await rows(f"select from snapshots where '{NAME}' = any(unsettled)") == await rows("select from snapshots")
     assert await then() == [("bob", 4)]
     assert await top(http) == [("bob", 4), (NAME, 1)]
 
