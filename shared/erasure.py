@@ -23,13 +23,16 @@ _PLAYER: Final = {"season_id": "%(season_id)s::text", "user_id": "%(user_id)s::t
 # Scores that came later than the wish to be erased stay: whoever plays again begins anew. Read once: one with a lower
 # id that is committed after the last part was read counts as later too, or its row would be deleted and its event
 # folded. Materialized, it is planned as if all were wanted, by the index, and read as far as they are: with a limit the
-# planner would hope to meet some of a large history soon, wherever it begins to read.
+# planner would hope to meet some of a large history soon, wherever it begins to read. A void of later, of a score of
+# before, tells of nothing that is still there.
 EVENTS: Final = f"""
 with sent as materialized (
   select id from score_events as entry where {of_player("entry", **_PLAYER)} and id < %(before)s
 )
 select array(select id from sent limit %(most)s),
-  array(select id from moderations where season_id = %(season_id)s and user_id = %(user_id)s and id < %(before)s)
+  array(
+    select id from moderations where season_id = %(season_id)s and user_id = %(user_id)s
+      and (id < %(before)s or event_id < %(before)s))
 """  # noqa: S608 - constants
 
 _MAY_ERASE: Final = f"select {erasing.MAY_ERASE}"
@@ -72,11 +75,13 @@ select count(*) from (select from sent limit 1) as first
 
 _OUTBOX: Final = "delete from outbox where id = any(%s) and id <> %s"
 
-# That it was erased stays, and not who.
+# That it was erased stays, and not who. An earlier erasure of the same player that had begun is over with this one.
 _UNNAMED: Final = (
     "update outbox set user_id = '' where id = %(before)s",
     """
-    update moderations set user_id = null
+    update moderations set user_id = null,
+      applied_at = case when effect like 'being erased%%' then clock_timestamp() else applied_at end,
+      effect = regexp_replace(effect, '^being ', '')
     where season_id = %(season_id)s and (id = any(%(moderations)s) or id = %(before)s)
     """,
 )

@@ -234,7 +234,7 @@ async def _voided(conn: Connection, move: Move, fence: Fence) -> str | None:
 
 async def _what_came_later(conn: Connection, move: Move, fence: Fence) -> Standing:
     """The standing of a player who was erased: of scores that came after the wish, in this batch perhaps."""
-    standing = await recounts.recount(conn, move.season_id, fence.rules, move.user_id)
+    standing = await recounts.recount_what_fits(conn, move.season_id, fence.rules, move.user_id)
     if standing.score is None:
         await standings.forget(conn, move.season_id, move.user_id)
     return standing

@@ -24,8 +24,9 @@ from shared.aggregates import (
     names,
     places_of,
 )
+from shared.overflows import REASON, not_fitting
 from shared.player_entries import of_player
-from shared.postgres import Connection
+from shared.postgres import REFUSED, Connection
 from shared.scores import Rules, SeasonId, UserId
 from shared.standings import Standing
 
@@ -74,6 +75,24 @@ from (
 where within > 0 group by season_id, epoch, user_id, minute, within
 """  # noqa: S608 - constants
 
+_COUNTED: Final = f"""
+select entry.id, entry.score
+{_ONE} cross join lateral ({_ENTRIES.format(minute="null::timestamptz")}) as entry
+where season.season_id = %s order by entry.id
+"""
+
+_GIVE_UP: Final = (
+    """
+    update score_events as entry set discarded_at = clock_timestamp() from seasons as season
+    where season.season_id = %(season_id)s and entry.season_id = season.season_id and entry.epoch = season.epoch
+      and entry.id = any(%(beyond)s)
+    """,
+    """
+    update outbox set status = 'discarded', last_error = %(reason)s, processed_at = clock_timestamp()
+    where id = any(%(beyond)s)
+    """,
+)
+
 
 async def recount(conn: Connection, season_id: SeasonId, rules: Rules, user_id: UserId) -> Standing:
     """Make the player's standing, and minutes where there are windows, what the ledger says; returns it, to be shown.
@@ -88,6 +107,22 @@ async def recount(conn: Connection, season_id: SeasonId, rules: Rules, user_id: 
     row = await (await conn.execute(standing, (user_id, season_id))).fetchone()
     assert row is not None
     return Standing(*row)
+
+
+async def recount_what_fits(conn: Connection, season_id: SeasonId, rules: Rules, user_id: UserId) -> Standing:
+    """The same of a player who begins anew. Scores that fitted with what is gone, but do not together, are discarded as
+    if they had come after that: in the order of their ids each one that does not fit behind those before it that do."""
+    try:
+        async with conn.transaction():
+            return await recount(conn, season_id, rules, user_id)
+    except REFUSED:
+        if rules.aggregation != "sum":
+            raise
+    rows = await (await conn.execute(_COUNTED, (user_id, season_id))).fetchall()
+    beyond = list(not_fitting(0, [event_id for event_id, _ in rows], [points for _, points in rows]))
+    for statement in _GIVE_UP:
+        await conn.execute(statement, {"season_id": season_id, "beyond": beyond, "reason": REASON})
+    return await recount(conn, season_id, rules, user_id)
 
 
 @lru_cache

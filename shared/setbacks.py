@@ -60,10 +60,13 @@ order by id limit %s for update skip locked
 """  # noqa: S608 - constants
 
 # Waits for a batch that is just applying one of them; then that one is done, and not returned.
-_LOCK_NAMED = f"""
-select id from outbox
-where id = any(%s) and season_id = %s and status in ('failed', 'pending') and not {_HAS_BEGUN} order by id for update
-"""  # noqa: S608 - constants
+_LOCK_NAMED = """
+select id from outbox where id = any(%s) and season_id = %s and status in ('failed', 'pending') order by id for update
+"""
+
+# Of events that are locked, in a statement of its own: whoever waited for a row does not see what else the one before
+# wrote, such as that an erasure has begun.
+_NOT_BEGUN: Final = f"select id from outbox where id = any(%s) and not {_HAS_BEGUN} order by id"  # noqa: S608 - constants
 
 _DISCARD_EVENTS = "update outbox set status = 'discarded', processed_at = clock_timestamp() where id = any(%s)"
 
@@ -135,7 +138,8 @@ async def _discard(
 ) -> set[int]:
     async def attempt() -> set[int]:
         async with pool.connection() as conn, conn.transaction():
-            event_ids = [row[0] for row in await (await conn.execute(query, parameters)).fetchall()]
+            locked = [row[0] for row in await (await conn.execute(query, parameters)).fetchall()]
+            event_ids = [row[0] for row in await (await conn.execute(_NOT_BEGUN, (locked,))).fetchall()]
 
             # A batch that never committed may have shown the events: their players' standings are sent again.
             async def change(conn: Connection) -> list[Standing]:

@@ -110,12 +110,12 @@ update snapshots set players = players - 1, erased = erased || gone.place
 from gone where gone.snapshot_id = snapshots.snapshot_id
 """
 
-# Whoever has played again is counted anew from what remains.
+# Whoever has played again is counted anew from what remains. Each row is written once, however many parts there are.
 _UNSETTLE: Final = """
 update snapshots
-set unsettled = case when %(again)s then array_append(array_remove(unsettled, %(user_id)s), %(user_id)s)
+set unsettled = case when %(again)s then array_append(unsettled, %(user_id)s)
   else array_remove(unsettled, %(user_id)s) end
-where season_id = %(season_id)s and (%(again)s or %(user_id)s = any(unsettled))
+where season_id = %(season_id)s and %(again)s <> (%(user_id)s = any(unsettled))
 """
 
 _ENDED: Final = """

@@ -22,6 +22,7 @@ from shared.reconciliation import project, update_of
 from shared.scores import Rules, SeasonId
 from shared.seasons import Fence
 from shared.standings import Standing
+from worker.held_off import HeldOff
 
 STEPS: Final = ("claimed", "locked", "folded", "projected", "committed")
 """The steps after which a test may have the worker killed."""
@@ -91,6 +92,7 @@ class BatchApplier:
         self._reach = reach
         self._applied = applied
         self._follow = follow
+        self._held_off = HeldOff()
 
     async def apply(
         self,
@@ -100,14 +102,16 @@ class BatchApplier:
         shares: Sequence[int] = (),
         on_full: Callable[[], None] = lambda: None,
     ) -> Batch:
-        """Claim and apply up to a batch of pending events at or above `floor`, leaving `paused` seasons alone.
+        """Claim and apply up to a batch of pending events at or above `floor`, leaving `paused` seasons alone, and for
+        a while what it met that can't be applied yet, where that is much.
 
         `shares`: see `shared.outbox.claim`. `on_full` is called as soon as the claim turns out to be full: more waits,
         and need not wait for this batch. Raises SeasonsLockedError, LateError, SeasonsUnreachableError, psycopg.Error
         or RedisError; in each case nothing is committed.
         """
         started = time.monotonic()
-        claim = partial(outbox.claim, floor=floor, paused=paused, limit=self._batch_size, shares=shares)
+        begin = self._held_off.floor(floor)
+        claim = partial(outbox.claim, floor=begin, paused=paused, limit=self._batch_size, shares=shares)
         try:
             batch, failures = await self._apply(claim, on_full, _fold_all)
         except REFUSED:
@@ -127,12 +131,15 @@ class BatchApplier:
 
         async with self._pool.connection() as conn, conn.transaction():
             event_ids, season_ids, waited, moderating, shares = await claim(conn)
+            claimed = len(event_ids)
+            put_back: set[int] = set()
             if not event_ids:
+                self._held_off.took(0, self._batch_size, put_back)
                 return Batch(0, 0, 0, shares), {}
             # Before the seasons are locked: they are for no longer than untraced.
             parents = await outbox.traceparents(conn, event_ids, self._follow) if self._follow else {}
             reach("claimed")
-            if len(event_ids) == self._batch_size:
+            if claimed == self._batch_size:
                 on_full()
             try:
                 fences = await seasons.lock(conn, season_ids)
@@ -154,6 +161,7 @@ class BatchApplier:
             await project(conn, self._projection, updates, rebuild_large=False)
             reach("projected")
         reach("committed")
+        self._held_off.took(claimed, self._batch_size, put_back)
         seconds = [after - before for before, after in itertools.pairwise(moments)]
         lag_seconds = (waited or 0.0) + moments[-1] - moments[1]
         failures = folded.failures
@@ -182,10 +190,11 @@ async def _fold_all(conn: Connection, event_ids: list[int], rules: Collection[Ru
 
 async def _fold_what_fits(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:
     """Set aside the events that do not fit into their players' totals, however many, and fold the others."""
-    failures = dict.fromkeys(await overflows.find(conn, event_ids), overflows.REASON)
-    fitting = [one for one in event_ids if one not in failures]
-    folded = await _fold_in_halves(conn, fitting, rules) if fitting else Folded([], {})
-    return _together(folded, Folded(await standings.touch(conn, list(failures)), failures)) if failures else folded
+    beyond, rounds = await overflows.find(conn, event_ids)
+    folded = Folded([], dict.fromkeys(beyond, overflows.REASON))
+    for some in filter(None, rounds):
+        folded = _together(folded, await _fold_in_halves(conn, some, rules))
+    return _together(folded, Folded(await standings.touch(conn, beyond), {})) if beyond else folded
 
 
 async def _fold_in_halves(conn: Connection, event_ids: list[int], rules: Collection[Rules]) -> Folded:

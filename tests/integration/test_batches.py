@@ -119,6 +119,38 @@ async def test_however_many_events_do_not_fit_they_cost_their_batch_one_more_fol
     assert all([report.equal async for report in verification.run(["s", "t"])])
 
 
+@pytest.mark.parametrize("rules", [Rules(), Rules(windows=True), Rules(tie_break="earliest")], ids=str)
+async def test_events_that_fit_together_all_count_also_where_they_come_to_more_than_a_row_may_hold(
+    add, drain, pool, truth, monkeypatch, rules
+):
+    folded = []
+
+    async def fold(conn, event_ids, rules):
+        folded.append(len(event_ids))
+        return await fold_once(conn, event_ids, rules)
+
+    fold_once = folds.fold
+    monkeypatch.setattr(folds, "fold", fold)
+    async with pool.connection() as conn:
+        await ledger.create_seasons(conn, ["s"], rules)
+    players = [f"player-{number}" for number in range(40)]
+    await add(*[("s", user_id, -MAX_SCORE) for user_id in players])
+    await drain()
+    folded.clear()
+    for deltas in ((MAX_SCORE, 5, -3), (5, MAX_SCORE - 1, -2), (MAX_SCORE, MAX_SCORE, 1)):
+        players, some = players[1:], players[0]
+        await add(*[("s", some, delta) for delta in deltas])
+    await add(*[("s", user_id, delta) for user_id in players for delta in (MAX_SCORE, 7)])
+    assert await drain() == 83
+    assert (len(folded), folded[0], sum(folded[1:])) == (3, 83, 82)
+    boards = (await truth())["s"]
+    assert (boards["player-0"], boards["player-1"], boards["player-2"]) == (2, 2, MAX_SCORE)
+    assert {boards[user_id] for user_id in players} == {7}
+    async with pool.connection() as conn:
+        failed = await conn.execute("select user_id, delta from outbox where status = 'failed'")
+        assert await failed.fetchall() == [("player-2", 1)]
+
+
 async def test_what_does_not_fit_is_found_beside_what_is_refused_for_other_reasons(add, drain, pool, truth):
     async with pool.connection() as conn:
         await conn.execute("alter table standings add constraint no_ghosts check (user_id <> 'ghost' or score is null)")

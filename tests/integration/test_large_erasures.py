@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 
@@ -11,9 +12,9 @@ from season_calls import SEASON, post, top
 from season_world import told
 from window_calls import expected_boards, shown_boards
 
-from shared import erasure, keys, ledger, moderation_requests
+from shared import erasing, erasure, keys, ledger, moderation_requests, overflows
 from shared.moderation_requests import Wish
-from shared.scores import PLAIN, Rules, Score
+from shared.scores import MAX_SCORE, PLAIN, Rules, Score
 from shared.setback_runs import Outcome, discard_all, discard_named, retry_all
 from shared.verification import Verification
 from worker.app import snapshot_connection
@@ -225,9 +226,14 @@ async def test_neither_boards_of_the_past_nor_events_tell_of_who_is_being_erased
     assert [answer.status_code for answer in found] == [404] * 5 + [200]
     audit = (await http.get(f"{SEASON}/moderations")).json()["items"][0]
     assert (audit["state"], audit["effect"], audit["appliedAt"]) == ("pending", f"being erased, scores: {PART}", None)
+    written = "select snapshot_id, xmin::text from snapshots order by snapshot_id"
+    before = await rows(written)
+    await part()
+    assert await rows(written) == before, "by the first part, not by each"
     await Snapshots(pool, snapshot_connection(settings), 1, lambda _step: None).run()
     assert await then() == [("bob", 4)]
     await finish()
+    assert await rows(f"select from snapshots where '{NAME}' = any(unsettled)") == await rows("select from snapshots")
     assert await then() == [("bob", 4)]
     assert await top(http) == [("bob", 4), (NAME, 1)]
 
@@ -283,3 +289,92 @@ async def test_an_erasure_that_failed_in_between_goes_on_and_is_not_given_up(
     await finish()
     assert await rows(BEGUN) == [("erased, scores: 11",)]
     assert await rows("select from hidden_players") == []
+
+
+async def test_who_gives_up_an_erasure_while_its_first_part_is_erased_comes_too_late(
+    drain, ask, finish, pool, patient_pool, projection, rows, eventually
+):
+    await played(pool, drain)
+    asked = await ask("erase", NAME)
+    outcome = Outcome()
+    batches = BatchApplier(patient_pool, projection, 500, lambda _step: None)
+    waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' offset %s"
+    async with asyncio.TaskGroup() as tasks, pool.connection() as other, other.transaction():
+        await other.execute("select from seasons where season_id = 's' for update")
+        tasks.create_task(batches.apply(floor=0, paused=[]))
+        await eventually(waiting % 0)
+        tasks.create_task(discard_named(patient_pool, projection, [asked], outcome))
+        await eventually(waiting % 1)
+    assert outcome.changed == []
+    assert outcome.refused == {asked: f"event {asked} erases a player, and has erased a part already: retry it"}
+    await finish()
+    assert await rows(BEGUN) == [("erased, scores: 11",)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+async def test_erasures_that_fill_batches_and_must_wait_do_not_keep_others_from_their_boards(
+    add, drain, ask, pool, projection, rows, truth, batch_size
+):
+    players = [f"player-{number}" for number in range(7)]
+    await add(*[("s", user_id, 1) for user_id in players])
+    await drain()
+    for user_id in players:
+        await ask("erase", user_id)
+    applier = BatchApplier(pool, projection, batch_size, lambda _step: None)
+
+    async def apply_until(query):
+        while await rows(query):
+            await applier.apply(floor=0, paused=[])
+
+    async with pool.connection() as sealing, sealing.transaction():
+        await sealing.execute(f"select {erasing.KEEPS_OFF}", ("s",))
+        for number in range(4):
+            await add(("s", "bob", 1), ("t", "bob", number + 1))
+            await apply_until("select from outbox where status = 'pending' and event_type = 'score'")
+        assert await rows("select count(*) from outbox where status = 'pending'") == [(7,)]
+    await apply_until(PENDING)
+    assert await truth() == {"s": {"bob": 4}, "t": {"bob": 10}}
+
+
+@pytest.mark.parametrize("rules", [Rules(), Rules(windows=True), Rules(tie_break="earliest")], ids=told)
+async def test_what_fitted_only_because_a_part_took_the_standing_away_does_not_keep_the_erasure_from_its_end(
+    drain, ask, part, finish, pool, projection, rows, truth, rules
+):
+    """Each of two scores of later was folded onto nothing."""
+    await played(pool, drain, rules)
+    await ask("erase", NAME)
+    for delta in (3, MAX_SCORE - 3, 1):
+        await part()
+        async with pool.connection() as conn:
+            await ledger.append(conn, [Score("s", NAME, delta)])
+    await finish()
+    assert await rows(BEGUN) == [("erased, scores: 11",)]
+    assert await truth() == {"s": {"bob": 2, NAME: MAX_SCORE}}
+    assert await rows("select status, last_error from outbox where status <> 'done'") == [
+        ("discarded", overflows.REASON)
+    ]
+    assert await rows("select delta from score_events where discarded_at is not null") == [(1,)]
+    verification = Verification(pool, projection, repair=False, patience_seconds=5)
+    assert [report.equal async for report in verification.run(["s"])] == [True]
+
+
+async def test_the_later_of_two_wishes_ends_both_and_nothing_tells_of_whom_they_were(
+    drain, ask, part, finish, pool, rows
+):
+    await played(pool, drain)
+    first = await ask("erase", NAME)
+    ((event_id,),) = await rows(f"select max(id) from score_events where user_id = '{NAME}'")
+    async with pool.connection() as conn:
+        await moderation_requests.ask_to_void(conn, "s", event_id, Wish("test", None, "a test"))
+    await part()
+    await ask("erase", NAME)
+    async with pool.connection() as other, other.transaction():
+        await other.execute("update outbox set status = 'failed' where id = %s", (first,))
+    await finish()
+    audit = "select action, user_id, effect, applied_at is not null from moderations order by id"
+    assert await rows(audit) == [
+        ("erase", None, "erased, scores: 3", True),
+        ("void", None, "voided", True),
+        ("erase", None, "erased, scores: 8", True),
+    ]
+    assert await rows(f"select event_type from outbox where user_id = '{NAME}' or status <> 'done'") == []
