@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 import msgspec
 
+from api.http_protocol import KEEP_ALIVE_SECONDS
 from bench.accounts import Accounts
 from bench.traffic import Request
 from bench.wrong import BrokenError
@@ -24,6 +25,8 @@ BATCH: Final = 5000
 CONNECTIONS: Final = 3
 
 _JSON: Final = {"Content-Type": "application/json"}
+_IDLE_SECONDS: Final = KEEP_ALIVE_SECONDS / 2
+"""A connection that rested longer may be just being closed by the service."""
 
 
 class Answer(NamedTuple):
@@ -112,5 +115,8 @@ async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
 @asynccontextmanager
 async def client_of(url: str, accounts: Accounts) -> AsyncIterator[Client]:
     timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(url, timeout=timeout, skip_auto_headers=["Content-Type"]) as session:
+    connector = aiohttp.TCPConnector(keepalive_timeout=_IDLE_SECONDS)
+    async with aiohttp.ClientSession(
+        url, connector=connector, timeout=timeout, skip_auto_headers=["Content-Type"]
+    ) as session:
         yield Client(session, accounts)

@@ -32,7 +32,8 @@ SCENARIOS: Final = {
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """`seconds` is how long one measurement of one round takes; the rest grows with it and with the board."""
+    """`seconds` is how long one measurement of one round takes; the rest grows with it and with the board.
+    `rest_seconds`: how long each waits at most for what those in front of it left to do."""
 
     scenarios: tuple[str, ...] = tuple(SCENARIOS)
     rounds: int = 5
@@ -40,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
     players: int = 1_000_000
     sizes: tuple[int, ...] = (10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000)
     connections: int = 64
+    rest_seconds: float = 60.0
 
     @property
     def sizes_seconds(self) -> float:
@@ -78,5 +80,5 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 FULL: Final = Plan()
-QUICK: Final = Plan(rounds=2, seconds=0.5, players=100_000, sizes=(1_000, 10_000, 100_000))
+QUICK: Final = Plan(rounds=2, seconds=0.5, players=100_000, sizes=(1_000, 10_000, 100_000), rest_seconds=1.0)
 PROBES_PER_SECOND: Final = 50.0

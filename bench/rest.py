@@ -13,9 +13,8 @@ from bench.loading import Tell
 from bench.stack import Stack
 
 _EVERY_SECONDS: Final = 0.02
-_LOOKS: Final = 10
+_LOOKS: Final = 5
 """At rest in a row; one alone may fall between two tables of a vacuum."""
-_PATIENCE_SECONDS: Final = 60.0
 
 # A poll of the workers is over sooner. Times are the server's.
 _WORKING: Final = """
@@ -28,18 +27,18 @@ limit 1
 _SAVING: Final = ("aof_rewrite_in_progress", "rdb_bgsave_in_progress")
 
 
-async def at_rest(stack: Stack, tell: Tell) -> None:
+async def at_rest(stack: Stack, patience_seconds: float, tell: Tell) -> None:
     """Return once no event is pending, PostgreSQL vacuums nothing, workers are in no transaction that lasts, and Valkey
-    writes no file anew; or else after a minute, having told what goes on."""
+    writes no file anew; or else after `patience_seconds`, having told what goes on."""
     await stack.drained()
-    give_up_at = time.monotonic() + _PATIENCE_SECONDS
+    give_up_at = time.monotonic() + patience_seconds
     looks = 0
     async with Redis.from_url(stack.redis_url) as redis:
         while looks < _LOOKS:
             work = await _work(stack, redis)
             looks = 0 if work else looks + 1
             if work and time.monotonic() >= give_up_at:
-                tell(f"measured beside what goes on since a minute: {work}")
+                tell(f"measured beside what goes on after {patience_seconds:g} s: {work}")
                 return
             await asyncio.sleep(_EVERY_SECONDS)
 

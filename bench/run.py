@@ -101,7 +101,7 @@ async def _rounds(bench: Bench, board: Board, measures: Sequence[Measure], tell:
 async def _sample_rounds(bench: Bench, measures: Sequence[Measure], samples: Samples, tell: Tell) -> None:
     for number in range(bench.plan.rounds):
         for measure in measures:
-            await at_rest(bench.stack, tell)
+            await at_rest(bench.stack, bench.plan.rest_seconds, tell)
             sample = await measure.sample(bench, number)
             samples[measure.name].append(sample)
             share = "" if sample.ratio is None else f", {sample.ratio:.2f} × {measure.limit}"
@@ -116,7 +116,7 @@ async def _freshness(bench: Bench, board: Board, samples: Samples, tell: Tell) -
     capacity = statistics.median(sample.value for sample in samples["post"])
     freshness = Freshness(board, capacity)
     for number in range(bench.plan.rounds):
-        await at_rest(bench.stack, tell)
+        await at_rest(bench.stack, bench.plan.rest_seconds, tell)
         await freshness.sample(bench, number)
         tell(f"round {number + 1} of {bench.plan.rounds}: freshness at shares of {capacity:,.0f} scores/s")
     return freshness.levels()
@@ -131,7 +131,7 @@ async def _sizes(bench: Bench, tell: Tell) -> list[results.Size]:
         await sizes.build(bench, board)
         tell(f"board of {board.size:,} players built in {time.monotonic() - started:.1f} s")
     await bench.stack.seasoned()
-    await at_rest(bench.stack, tell)
+    await at_rest(bench.stack, bench.plan.rest_seconds, tell)
     samples = []
     for number in range(bench.plan.rounds):
         samples += await sizes.sample(bench, boards)
