@@ -41,7 +41,7 @@ test: .venv/dev.stamp ## all tests, in PROCESSES=3 processes with servers of the
 faults: .venv/dev.stamp ## every fault many times over, 30 to 45 minutes; writes .faults/result.md
 	@FAULTS=long $(BIN)/pytest --verbose tests/faults
 
-bench: .venv/dev.stamp ## speed beside its limits, 25 minutes; QUICK=1 takes 2; ARGS="--help" tells more
+bench: .venv/dev.stamp ## speed beside its limits, 25 minutes; QUICK=1 takes 2 to 3; ARGS="--help" tells more
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
 screenshots: .venv/dev.stamp ## renew docs/screenshots from a running service, after make demo

@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"scenarios:\n{scenarios}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="a look of two minutes at most, on smaller boards")
+    parser.add_argument("--quick", action="store_true", help="a look of two to three minutes, on smaller boards")
     parser.add_argument("--only", metavar="A,B", help="these scenarios only")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of everything")
     parser.add_argument("--seconds", type=float, metavar="S", help="how long each measurement of a round takes")

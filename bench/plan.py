@@ -1,4 +1,4 @@
-"""How much of a run: everything in 25 minutes at most, or the quick look of two."""
+"""How much of a run: everything in 25 minutes at most, or the quick look of two or three."""
 
 from __future__ import annotations
 
