@@ -60,6 +60,19 @@ async def test_what_did_not_fit_before_a_reset_is_done_without_effect_too(add, d
         assert await failed.fetchall() == [("rich", 1)]
 
 
+@pytest.fixture
+def folded(monkeypatch):
+    """How many events each fold was given."""
+    sizes, fold = [], folds.fold
+
+    async def noted(conn, event_ids, rules):
+        sizes.append(len(event_ids))
+        return await fold(conn, event_ids, rules)
+
+    monkeypatch.setattr(folds, "fold", noted)
+    return sizes
+
+
 async def test_a_poison_event_is_set_aside_with_its_reason_and_the_others_pass(add, drain, pool, truth):
     """The sum of a player leaves ±(2^53 - 1): that event fails, its 499 neighbours do not."""
     await add(("s", "rich", MAX_SCORE))
@@ -78,17 +91,9 @@ async def test_a_poison_event_is_set_aside_with_its_reason_and_the_others_pass(a
 
 @pytest.mark.parametrize("rules", [Rules(), Rules(windows=True), Rules(tie_break="earliest")], ids=str)
 async def test_however_many_events_do_not_fit_they_cost_their_batch_one_more_fold(
-    add, drain, pool, projection, truth, monkeypatch, rules
+    add, drain, pool, projection, truth, folded, rules
 ):
     """Of each player those count that fit behind the ones before, in the order of their ids."""
-    folded = []
-
-    async def fold(conn, event_ids, rules):
-        folded.append(len(event_ids))
-        return await fold_once(conn, event_ids, rules)
-
-    fold_once = folds.fold
-    monkeypatch.setattr(folds, "fold", fold)
     async with pool.connection() as conn:
         await ledger.create_seasons(conn, ["s", "t"], rules)
     await add(("s", "rich", MAX_SCORE), ("s", "poor", 1 - MAX_SCORE))
@@ -121,16 +126,8 @@ async def test_however_many_events_do_not_fit_they_cost_their_batch_one_more_fol
 
 @pytest.mark.parametrize("rules", [Rules(), Rules(windows=True), Rules(tie_break="earliest")], ids=str)
 async def test_events_that_fit_together_all_count_also_where_they_come_to_more_than_a_row_may_hold(
-    add, drain, pool, truth, monkeypatch, rules
+    add, drain, pool, truth, folded, rules
 ):
-    folded = []
-
-    async def fold(conn, event_ids, rules):
-        folded.append(len(event_ids))
-        return await fold_once(conn, event_ids, rules)
-
-    fold_once = folds.fold
-    monkeypatch.setattr(folds, "fold", fold)
     async with pool.connection() as conn:
         await ledger.create_seasons(conn, ["s"], rules)
     players = [f"player-{number}" for number in range(40)]
